@@ -1,1 +1,16 @@
+//! watchpost: a synthetic blackbox prober with a dead man's heartbeat.
+//!
+//! ```text
+//!  *.yml ──▶ config ──▶ target ──▶ schedule ──▶ probe ──▶ OUTCOME ─┬▶ metrics ─────────▶ web  /metrics
+//!                                                 ▲          ▲     ├▶ judge ▶ CHANGE ──▶ notify ▶ pagerduty, …
+//!  /probe?module=&target= ──▶ web ────────────────┘          │     │    └▶ STATUS ▶ board ▶ web  /  /api
+//!  /ping/…  /alertmanager/… ──▶ web ──▶ book ──▶ deadman ────┘     └▶ (gates of) heartbeat ▶ cronitor, …
+//! ```
+//!
+//! A run returns a value, an [`Outcome`](model::Outcome); everything else is derived from that value. One task owns
+//! everything after the outcome; readers take snapshots and never wait for it.
 
+pub mod clock;
+pub mod model;
+pub mod net;
+pub mod probe;

@@ -1,1 +1,3 @@
-fn main(){}
+//! Everything that needs sockets, files or the built binary.
+
+fn main() {}

@@ -1,0 +1,236 @@
+//! The table of every metric family: results of checks ([`RESULTS`]) and numbers about ourselves ([`OWN`]).
+//!
+//! A name stands here once. Code refers to the constant, the writer takes type and help from it, the reference and the
+//! tests walk the lists.
+
+/// What a family's samples mean to Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    /// A constant 1 whose labels are the message.
+    Info,
+    /// One sample a state; exactly one of them is 1.
+    StateSet,
+}
+
+/// One metric family.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub help: &'static str,
+    /// Labels beside those that every result carries. Empty also where labels come from the configuration.
+    pub labels: &'static [&'static str],
+}
+
+/// A number or name learnt on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fact {
+    pub family: &'static Family,
+    pub labels: FactLabels,
+    pub value: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum FactLabels {
+    #[default]
+    None,
+    One(&'static str, Box<str>),
+    Many(Box<[(Box<str>, Box<str>)]>),
+}
+
+impl Fact {
+    pub const fn new(family: &'static Family, value: f64) -> Self {
+        Self { family, labels: FactLabels::None, value }
+    }
+
+    pub fn labelled(
+        family: &'static Family,
+        name: &'static str,
+        label: impl Into<Box<str>>,
+        value: f64,
+    ) -> Self {
+        Self { family, labels: FactLabels::One(name, label.into()), value }
+    }
+
+    pub fn info(
+        family: &'static Family,
+        labels: impl IntoIterator<Item = (Box<str>, Box<str>)>,
+    ) -> Self {
+        Self { family, labels: FactLabels::Many(labels.into_iter().collect()), value: 1.0 }
+    }
+
+    pub fn is(&self, family: &'static Family) -> bool {
+        std::ptr::eq(self.family, family) || self.family.name == family.name
+    }
+
+    /// The value as JSON shows it: `null` when it is not finite.
+    pub fn label_pairs(&self) -> Vec<(&str, &str)> {
+        match &self.labels {
+            FactLabels::None => Vec::new(),
+            FactLabels::One(name, value) => vec![(name, value)],
+            FactLabels::Many(pairs) => pairs.iter().map(|(n, v)| (&**n, &**v)).collect(),
+        }
+    }
+}
+
+macro_rules! families {
+    ($(#[doc = $list_doc:literal])+ $list:ident: $($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub static $ident: Family =
+                Family { name: $name, kind: Kind::$kind, help: $help, labels: &[$($label),*] };
+        )+
+        $(#[doc = $list_doc])+
+        pub static $list: &[&Family] = &[$(&$ident),+];
+    };
+}
+
+families! {
+    /// Families of results. They carry `job`, `instance`, `module`, `watchpost`, `probe_region` and the target's labels.
+    RESULTS:
+    PROBE_SUCCESS = Gauge "probe_success" [] "Whether the last run passed.";
+    PROBE_DURATION = Gauge "probe_duration_seconds" [] "How long the last run took.";
+    PROBE_TIMEOUT = Gauge "probe_timeout_seconds" [] "The budget of a run.";
+    PROBE_STATUS = StateSet "probe_status" ["status"] "What is believed about the check, after thresholds.";
+    PROBE_STATUS_SINCE = Gauge "probe_status_since_timestamp_seconds" [] "Unix time at which the status was entered.";
+    PROBE_FAILURE_INFO = Info "probe_failure_info" ["reason", "phase"] "Why and where the last run did not pass; absent when it passed.";
+    PROBE_RUNS = Counter "probe_runs_total" ["result"] "Scheduled runs by result.";
+    PROBE_RETRIES = Counter "probe_retries_total" [] "Early runs that confirm or refute a change of status.";
+    PROBE_FAILURES = Counter "probe_failures_total" ["reason"] "Runs that failed, by reason.";
+    PROBE_RUN_DURATION = Summary "probe_run_duration_seconds" [] "Durations of all scheduled runs.";
+    PROBE_LAST_RUN = Gauge "probe_last_run_timestamp_seconds" [] "Unix time at which the last run began.";
+    PROBE_LAST_SUCCESS = Gauge "probe_last_success_timestamp_seconds" [] "Unix time at which the last run that passed began.";
+
+    PROBE_DNS_LOOKUP_TIME = Gauge "probe_dns_lookup_time_seconds" [] "How long resolving the target's name took.";
+    PROBE_IP_PROTOCOL = Gauge "probe_ip_protocol" [] "Address family of the connection: 4 or 6; 0 if the name did not resolve.";
+    PROBE_IP_ADDR_HASH = Gauge "probe_ip_addr_hash" [] "FNV-1a hash of the address that was asked, to notice when it changes.";
+
+    PROBE_HTTP_DURATION = Gauge "probe_http_duration_seconds" ["phase"] "Duration of the HTTP request by phase, summed over redirects.";
+    PROBE_HTTP_STATUS_CODE = Gauge "probe_http_status_code" [] "Status code of the final response.";
+    PROBE_HTTP_CONTENT_LENGTH = Gauge "probe_http_content_length" [] "Declared length of the final response; -1 if undeclared.";
+    PROBE_HTTP_UNCOMPRESSED_BODY_LENGTH = Gauge "probe_http_uncompressed_body_length" [] "Bytes of the body after decoding.";
+    PROBE_HTTP_REDIRECTS = Gauge "probe_http_redirects" [] "Redirects received.";
+    PROBE_HTTP_SSL = Gauge "probe_http_ssl" [] "Whether the final response came over TLS.";
+    PROBE_HTTP_VERSION = Gauge "probe_http_version" [] "HTTP version of the final response.";
+    PROBE_HTTP_LAST_MODIFIED = Gauge "probe_http_last_modified_timestamp_seconds" [] "Last-Modified of the final response, as unix time.";
+    PROBE_FAILED_DUE_TO_REGEX = Gauge "probe_failed_due_to_regex" [] "Whether the run failed because of a regular expression.";
+    PROBE_FAILED_DUE_TO_CEL = Gauge "probe_failed_due_to_cel" [] "Whether the run failed because of a CEL expression.";
+    PROBE_FAILED_DUE_TO_BYTES = Gauge "probe_failed_due_to_bytes" [] "Whether the run failed because of unexpected bytes.";
+
+    PROBE_SSL_EARLIEST_CERT_EXPIRY = Gauge "probe_ssl_earliest_cert_expiry" [] "Earliest end of a certificate in the chain as sent, as unix time.";
+    PROBE_SSL_LAST_CHAIN_EXPIRY = Gauge "probe_ssl_last_chain_expiry_timestamp_seconds" [] "End of the verified chain that lasts longest, as unix time.";
+    PROBE_SSL_LAST_CHAIN_INFO = Info "probe_ssl_last_chain_info" ["fingerprint_sha256", "subject", "issuer", "subjectalternative", "serialnumber"] "The server's own certificate.";
+    PROBE_SSL_CERT_NOT_AFTER = Gauge "probe_ssl_cert_not_after_timestamp_seconds" ["position"] "End of each certificate sent, as unix time; position 0 is the server's own.";
+    PROBE_SSL_CERT_NOT_BEFORE = Gauge "probe_ssl_cert_not_before_timestamp_seconds" ["position"] "Beginning of each certificate sent, as unix time.";
+    PROBE_SSL_CERT_INFO = Info "probe_ssl_cert_info" ["position", "subject", "issuer", "serialnumber", "subjectalternative", "key_type"] "Each certificate sent.";
+    PROBE_SSL_VERIFIED = Gauge "probe_ssl_verified" [] "Whether the chain, its dates and its name were accepted.";
+    PROBE_TLS_VERSION_INFO = Info "probe_tls_version_info" ["version"] "TLS version in use.";
+    PROBE_TLS_CIPHER_INFO = Info "probe_tls_cipher_info" ["cipher"] "TLS cipher suite in use.";
+    PROBE_TLS_ALPN_INFO = Info "probe_tls_alpn_info" ["protocol"] "Protocol agreed on by ALPN.";
+    PROBE_TLS_DURATION = Gauge "probe_tls_duration_seconds" ["phase"] "Duration of a TLS run by phase.";
+
+    PROBE_TCP_DURATION = Gauge "probe_tcp_duration_seconds" ["phase"] "Duration of a TCP run by phase.";
+    PROBE_EXPECT_INFO = Info "probe_expect_info" [] "Labels taken from the answer that was expected.";
+
+    PROBE_DNS_DURATION = Gauge "probe_dns_duration_seconds" ["phase"] "Duration of the DNS exchange by phase.";
+    PROBE_DNS_ANSWER_RRS = Gauge "probe_dns_answer_rrs" [] "Records in the answer section.";
+    PROBE_DNS_AUTHORITY_RRS = Gauge "probe_dns_authority_rrs" [] "Records in the authority section.";
+    PROBE_DNS_ADDITIONAL_RRS = Gauge "probe_dns_additional_rrs" [] "Records in the additional section.";
+    PROBE_DNS_QUERY_SUCCEEDED = Gauge "probe_dns_query_succeeded" [] "Whether a response was received and understood.";
+    PROBE_DNS_SERIAL = Gauge "probe_dns_serial" [] "Serial of the SOA record in the answer.";
+    PROBE_DNS_RCODE_INFO = Info "probe_dns_rcode_info" ["rcode"] "Response code of the server.";
+    PROBE_DNS_TRUNCATED = Gauge "probe_dns_truncated" [] "Whether the answer over UDP was truncated.";
+
+    PROBE_EXPORTER_VALID = Gauge "probe_exporter_valid" [] "Whether the exposition is one that Prometheus would take.";
+    PROBE_EXPORTER_SAMPLES = Gauge "probe_exporter_samples" [] "Samples in the exposition.";
+    PROBE_EXPORTER_FAMILIES = Gauge "probe_exporter_families" [] "Metric families in the exposition.";
+    PROBE_EXPORTER_BYTES = Gauge "probe_exporter_bytes" [] "Size of the exposition after decoding.";
+    PROBE_EXPORTER_START_TIME = Gauge "probe_exporter_process_start_time_seconds" [] "The exporter's own process_start_time_seconds.";
+    PROBE_EXPORTER_RESTARTS = Counter "probe_exporter_restarts_total" [] "Times that the exporter's start time moved.";
+    PROBE_EXPORTER_INFO = Info "probe_exporter_info" ["exporter", "version"] "Which exporter answered, by its build information.";
+
+    PROBE_ICMP_DURATION = Gauge "probe_icmp_duration_seconds" ["phase"] "Duration of the ICMP exchange by phase.";
+    PROBE_ICMP_REPLY_HOP_LIMIT = Gauge "probe_icmp_reply_hop_limit" [] "Hop limit of the reply.";
+    PROBE_ICMP_SENT = Gauge "probe_icmp_packets_sent" [] "Echo requests sent in the last run.";
+    PROBE_ICMP_RECEIVED = Gauge "probe_icmp_packets_received" [] "Echo replies received in the last run.";
+    PROBE_ICMP_LOSS_RATIO = Gauge "probe_icmp_loss_ratio" [] "Share of echo requests of the last run without a reply.";
+    PROBE_ICMP_JITTER = Gauge "probe_icmp_jitter_seconds" [] "Mean difference between round trips that follow each other.";
+
+    PROBE_GRPC_DURATION = Gauge "probe_grpc_duration_seconds" ["phase"] "Duration of the gRPC health check by phase.";
+    PROBE_GRPC_SSL = Gauge "probe_grpc_ssl" [] "Whether the peer answered over TLS.";
+    PROBE_GRPC_STATUS_CODE = Gauge "probe_grpc_status_code" [] "Status code of the call.";
+    PROBE_GRPC_HEALTHCHECK_RESPONSE = Gauge "probe_grpc_healthcheck_response" ["serving_status"] "Serving status that the health service reported.";
+
+    PROBE_WEBSOCKET_DURATION = Gauge "probe_websocket_duration_seconds" ["phase"] "Duration of the WebSocket run by phase.";
+    PROBE_WEBSOCKET_STATUS_CODE = Gauge "probe_websocket_status_code" [] "Status code of the handshake.";
+    PROBE_WEBSOCKET_CONNECTION_UPGRADED = Gauge "probe_websocket_connection_upgraded" [] "Whether the server switched to WebSocket.";
+    PROBE_WEBSOCKET_FAILED_DUE_TO_REGEX = Gauge "probe_websocket_failed_due_to_regex" [] "Whether the dialogue failed.";
+}
+
+families! {
+    /// Families about this process. They carry no labels of a check.
+    OWN:
+    BUILD_INFO = Info "watchpost_build_info" ["version", "rustversion"] "The running build.";
+    IDENTITY_INFO = Info "watchpost_identity_info" ["watchpost", "probe_region"] "Which watchpost this is.";
+    CLOCK = Gauge "watchpost_clock_seconds" ["watchpost"] "This watchpost's clock, to be sent back as evidence.";
+    START_TIME = Gauge "watchpost_start_time_seconds" [] "Unix time at which this process started.";
+    CHECKS = Gauge "watchpost_checks" ["status"] "Checks by status.";
+    SCHEDULE_LATENESS = Histogram "watchpost_schedule_lateness_seconds" [] "How long after its due time a run began.";
+    SCHEDULE_SKIPPED = Counter "watchpost_schedule_skipped_total" ["cause"] "Due times that passed without a run, by cause.";
+    SCHEDULE_LATE = Counter "watchpost_schedule_late_total" [] "Runs that began more than a second after their due time.";
+    IN_FLIGHT = Gauge "watchpost_runs_in_flight" [] "Runs that are going on.";
+    IN_FLIGHT_LIMIT = Gauge "watchpost_runs_in_flight_limit" ["scope"] "How many runs may go on at once: overall, and for one host.";
+    WAITING = Gauge "watchpost_runs_waiting" [] "Runs that are due and wait for their host or for the overall limit.";
+    SHARD_INFO = Info "watchpost_shard_info" ["shard", "shards"] "Which share of the checks this process runs.";
+    BLIND = Gauge "watchpost_blind" [] "Whether no reference answers, so that this watchpost is cut off.";
+    REFERENCE_UP = Gauge "watchpost_reference_up" ["reference"] "Whether a reference answered at its last try.";
+    CONFIG_RELOAD_SUCCESS = Gauge "watchpost_config_last_reload_successful" [] "Whether the last reload of the configuration was taken over.";
+    CONFIG_RELOAD_TIME = Gauge "watchpost_config_last_reload_success_timestamp_seconds" [] "Unix time of the last reload that was taken over.";
+    CONFIG_RELOADS = Counter "watchpost_config_reloads_total" ["result"] "Reloads by result.";
+    DISCOVERY_TARGETS = Gauge "watchpost_discovery_targets" ["probe", "mechanism", "source"] "Targets that a source yields now.";
+    DISCOVERY_LAST_SUCCESS = Gauge "watchpost_discovery_last_success_timestamp_seconds" ["probe", "mechanism", "source"] "Unix time at which a source was last read well.";
+    DISCOVERY_FAILED = Gauge "watchpost_discovery_failed" ["probe", "mechanism", "source"] "Whether a source could not be read, so that its last good list is in use.";
+    DISCOVERY_MTIME = Gauge "watchpost_discovery_file_mtime_seconds" ["probe", "mechanism", "source"] "Modification time of a discovery file.";
+    CHANGES = Counter "watchpost_status_changes_total" ["to"] "Changes of status by the status that was entered.";
+    SCRAPES = Counter "watchpost_scrapes_total" ["path"] "Answers to requests for metrics.";
+    SCRAPE_DURATION = Histogram "watchpost_scrape_duration_seconds" ["path"] "How long rendering an answer took.";
+    OWNER_LAST_PASS = Gauge "watchpost_owner_last_pass_timestamp_seconds" [] "Unix time of the last completed pass of the owner of all results.";
+    OUTCOMES_DROPPED = Counter "watchpost_outcomes_dropped_total" ["cause"] "Outcomes that were thrown away, by cause.";
+    PROBER_PANICS = Counter "watchpost_prober_panics_total" ["prober"] "Runs that ended in a panic: a defect of watchpost.";
+    CLOCK_STEPS = Counter "watchpost_clock_steps_total" [] "Jumps of the wall clock against the boot clock.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_family_is_named_once_and_by_the_rules() {
+        let all: Vec<_> = RESULTS.iter().chain(OWN).collect();
+        let names: BTreeSet<_> = all.iter().map(|f| f.name).collect();
+        assert_eq!(names.len(), all.len());
+        for family in all {
+            assert_eq!(
+                family.kind == Kind::Counter,
+                family.name.ends_with("_total"),
+                "{}",
+                family.name
+            );
+            assert_eq!(
+                family.kind == Kind::Info,
+                family.name.ends_with("_info"),
+                "{}",
+                family.name
+            );
+            assert!(family.help.ends_with('.'), "{}", family.name);
+        }
+        assert!(OWN.iter().all(|f| f.name.starts_with("watchpost_")));
+        assert!(RESULTS.iter().all(|f| f.name.starts_with("probe_")));
+    }
+}

@@ -1,0 +1,120 @@
+//! Modules: how to ask and what to expect. The table of probers is here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Ask, Report, Verdict, tcp};
+use crate::model::{Family, GoDuration, Mistakes, family};
+
+/// A prober as documentation and metrics see it.
+#[derive(Debug)]
+pub struct ProberRow {
+    /// The value of `prober:` and the key of its block.
+    pub name: &'static str,
+    /// The family that its phases are told in.
+    pub phases: &'static Family,
+}
+
+macro_rules! kinds {
+    ($($name:literal => $variant:ident($module:ident), phases $phases:ident;)+) => {
+        /// Every prober there is.
+        pub static KINDS: &[ProberRow] = &[$(ProberRow { name: $name, phases: &family::$phases }),+];
+
+        /// A module as written. Blocks of other probers than its own are read and checked too, as upstream does.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct ModuleSpec {
+            pub prober: Option<String>,
+            /// Upper bound of a run, in Go's notation (`5s`).
+            pub timeout: Option<GoDuration>,
+            $(pub $module: Option<$module::Spec>,)+
+        }
+
+        /// The blocks of a module, for a prober's `build` to take what it needs.
+        #[derive(Debug, Default)]
+        pub struct Blocks {
+            $(pub $module: Option<$module::Spec>,)+
+        }
+
+        /// A prober with its rules, ready to run.
+        #[derive(Debug)]
+        pub enum Prober {
+            $($variant(Box<$module::Prober>),)+
+        }
+
+        impl Prober {
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)+
+                }
+            }
+
+            /// Runs the prober. The future is boxed by the caller or lives in a task.
+            pub async fn run(&self, ask: &Ask<'_>, report: &mut Report) -> Verdict {
+                match self {
+                    $(Self::$variant(prober) => prober.run(ask, report).await,)+
+                }
+            }
+
+            fn build(kind: &str, blocks: &mut Blocks, mistakes: &mut Mistakes) -> Option<Self> {
+                Some(match kind {
+                    $($name => Self::$variant(Box::new($module::Prober::build(blocks, mistakes)?)),)+
+                    _ => return None,
+                })
+            }
+        }
+
+        impl ModuleSpec {
+            fn into_blocks(self) -> Blocks {
+                Blocks { $($module: self.$module,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    "tcp" => Tcp(tcp), phases PROBE_TCP_DURATION;
+}
+
+/// How to ask and what to expect: blackbox_exporter's word.
+#[derive(Debug)]
+pub struct Module {
+    pub name: Arc<str>,
+    pub timeout: Option<Duration>,
+    pub prober: Prober,
+}
+
+impl ModuleSpec {
+    /// Checks what needs more than one key to see, and makes the module ready to run.
+    pub fn build(self, name: &str, mistakes: &mut Mistakes) -> Option<Module> {
+        let timeout = self.timeout.and_then(GoDuration::positive);
+        let Some(kind) = self.prober.clone().filter(|k| !k.is_empty()) else {
+            mistakes.error("prober", format!("module {name:?} names no prober"), known_probers());
+            return None;
+        };
+        if !KINDS.iter().any(|row| row.name == kind) {
+            mistakes.error("prober", format!("there is no prober {kind:?}"), known_probers());
+            return None;
+        }
+        let prober = Prober::build(&kind, &mut self.into_blocks(), mistakes)?;
+        Some(Module { name: name.into(), timeout, prober })
+    }
+}
+
+fn known_probers() -> String {
+    let names: Vec<_> = KINDS.iter().map(|row| row.name).collect();
+    format!("set prober to one of {}", names.join(", "))
+}
+
+impl Module {
+    /// The family that this module's phases are told in.
+    pub fn phases_family(&self) -> &'static Family {
+        let kind = self.prober.kind();
+        KINDS
+            .iter()
+            .find(|row| row.name == kind)
+            .map_or(&family::PROBE_TCP_DURATION, |row| row.phases)
+    }
+}
