@@ -11,6 +11,7 @@
 //! everything after the outcome; readers take snapshots and never wait for it.
 
 pub mod clock;
+pub mod config;
 pub mod model;
 pub mod net;
 pub mod probe;

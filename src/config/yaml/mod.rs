@@ -1,0 +1,44 @@
+//! YAML as people write it, to typed values, with every problem at its line and column.
+//!
+//! [`parse`] makes a tree in which each node knows where it stands; [`Node::expand`] fills in the
+//! environment; [`decode`] reads the tree with serde and goes on after a mistake; [`dump`] prints
+//! it back without secrets. The rules are those of Go's yaml.v3, so that a `blackbox.yml` means the
+//! same here. Not for what keys exist or what values are sensible: the `Spec` types say that.
+
+mod decode;
+mod dump;
+mod error;
+mod expand;
+mod merge;
+mod number;
+mod parse;
+mod problem;
+mod scalar;
+mod source;
+mod suggest;
+mod tree;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Named, decode, decode_list, decode_map};
+pub use dump::dump;
+pub use parse::{MAX_ALIAS_NODES, MAX_DEPTH, MAX_NODES, parse};
+pub use problem::{MAX_SHOWN, Problem, Problems, Severity};
+pub use scalar::{Scalar, Style};
+pub use source::{MAX_SOURCE_BYTES, Position, Source};
+pub use tree::{Entry, Kind, Node};
+
+/// Separates what is wrong from what to do about it in the text of a serde error.
+///
+/// serde lets a `Deserialize` impl say only one text; everything after this sign becomes the hint.
+pub const HINT: char = '\u{1f}';
+
+/// What stands in place of a secret wherever a file is shown.
+pub const SECRET: &str = "<secret>";
+
+/// The text of a serde error that carries a hint; see [`HINT`].
+pub fn mistake(what: &str, hint: &str) -> String {
+    format!("{what}{HINT}{hint}")
+}
