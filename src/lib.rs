@@ -1,1 +1,4 @@
+//! The map.
 
+pub mod metrics;
+pub mod probe;
