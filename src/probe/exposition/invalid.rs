@@ -23,16 +23,11 @@ impl Invalid {
     pub(super) fn locate(line: u64, text: &[u8], at: usize, kind: InvalidKind) -> Self {
         let before = text.get(..at).unwrap_or(text);
         let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |found| found + 1);
-        let newlines = before.iter().filter(|&&byte| byte == b'\n').count();
+        let newlines = super::newlines(before);
         let here = text.get(start..).unwrap_or_default();
         let here = here.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let offset = at - start;
-        Self {
-            line: line + newlines as u64,
-            column: offset + 1,
-            kind,
-            excerpt: excerpt(here, offset),
-        }
+        Self { line: line + newlines, column: offset + 1, kind, excerpt: excerpt(here, offset) }
     }
 }
 

@@ -308,9 +308,10 @@ fn sample<'a>(mut cursor: Cursor<'a>, labels: &mut Vec<LabelSpan>) -> Result<Lin
 
 /// `foo-bar 1` is to Prometheus a metric `foo` of value `-bar`; to its author it is a bad name.
 fn misnamed(flaw: Flaw, line: &[u8], behind_name: usize) -> Flaw {
-    let is_glued = flaw.at == behind_name && line.get(flaw.at).is_some_and(|&b| b != b' ');
-    if is_glued && matches!(flaw.kind, InvalidKind::Value | InvalidKind::ValueMissing) {
-        return Flaw { kind: InvalidKind::MetricName, ..flaw };
+    let glued = line.get(behind_name).filter(|byte| !matches!(byte, b' ' | b'\t' | b'{' | b'\r'));
+    let is_value = matches!(flaw.kind, InvalidKind::Value | InvalidKind::CarriageReturn);
+    if is_value && glued.is_some() {
+        return Flaw::new(behind_name, InvalidKind::MetricName);
     }
     flaw
 }

@@ -225,6 +225,7 @@ impl Reader {
     ) -> Result<(), Invalid> {
         let is_first_try = self.quote.take().is_none();
         match self.read(&line, sink)? {
+            None if is_first_try => self.line += 1,
             None => self.line += newlines(&line) + 1,
             Some(_) if is_first_try => {
                 let mut quote = Quote::of(&line);
@@ -295,7 +296,7 @@ fn too_many(_: TooMany) -> InvalidKind {
 }
 
 fn newlines(line: &[u8]) -> u64 {
-    line.iter().filter(|&&byte| byte == b'\n').count() as u64
+    line.split(|&byte| byte == b'\n').skip(1).count() as u64
 }
 
 /// Follows the quotes of a line across line feeds, so that each of its bytes is looked at twice at
@@ -303,38 +304,41 @@ fn newlines(line: &[u8]) -> u64 {
 #[derive(Debug)]
 struct Quote {
     scanned: usize,
-    is_inside: bool,
-    is_escaped: bool,
+    place: Place,
     /// In a HELP or TYPE line only the name can be quoted.
     is_meta: bool,
-    is_closed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Outside,
+    Inside,
+    /// Behind a backslash.
+    Escaped,
+    /// Behind the only quotes that there can be.
+    Over,
 }
 
 impl Quote {
     fn of(line: &[u8]) -> Self {
         let first = line.iter().find(|&&byte| byte != b' ' && byte != b'\t');
-        Self {
-            scanned: 0,
-            is_inside: false,
-            is_escaped: false,
-            is_meta: first == Some(&b'#'),
-            is_closed: false,
-        }
+        Self { scanned: 0, place: Place::Outside, is_meta: first == Some(&b'#') }
     }
 
     /// A backslash that stands before a line feed makes the line invalid: no use in going on.
     fn is_open(&self) -> bool {
-        self.is_inside && !self.is_escaped
+        self.place == Place::Inside
     }
 
     fn advance(&mut self, line: &[u8]) {
         for &byte in line.get(self.scanned..).unwrap_or_default() {
-            let is_quote = byte == b'"' && !self.is_escaped && !(self.is_meta && self.is_closed);
-            self.is_escaped = self.is_inside && byte == b'\\' && !self.is_escaped;
-            if is_quote {
-                self.is_closed = self.is_inside;
-                self.is_inside = !self.is_inside;
-            }
+            self.place = match (self.place, byte) {
+                (Place::Outside, b'"') | (Place::Escaped, _) => Place::Inside,
+                (Place::Inside, b'\\') => Place::Escaped,
+                (Place::Inside, b'"') if self.is_meta => Place::Over,
+                (Place::Inside, b'"') => Place::Outside,
+                (place, _) => place,
+            };
         }
         self.scanned = line.len();
     }
