@@ -7,6 +7,7 @@ mod address;
 mod module;
 mod report;
 
+pub mod exposition;
 pub mod tcp;
 
 use std::panic::AssertUnwindSafe;

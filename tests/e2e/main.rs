@@ -1,1 +1,3 @@
-fn main() {}
+//! The built binary with real Prometheus, Alertmanager and a browser.
+
+

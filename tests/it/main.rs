@@ -1,3 +1,5 @@
-//! Everything that needs sockets, files or the built binary.
+//! Real sockets, real tools, data files: whatever a unit test cannot prove.
 
-fn main() {}
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+
+mod exposition;

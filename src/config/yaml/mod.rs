@@ -30,15 +30,4 @@ pub use scalar::{Scalar, Style};
 pub use source::{MAX_SOURCE_BYTES, Position, Source};
 pub use tree::{Entry, Kind, Node};
 
-/// Separates what is wrong from what to do about it in the text of a serde error.
-///
-/// serde lets a `Deserialize` impl say only one text; everything after this sign becomes the hint.
-pub const HINT: char = '\u{1f}';
-
-/// What stands in place of a secret wherever a file is shown.
-pub const SECRET: &str = "<secret>";
-
-/// The text of a serde error that carries a hint; see [`HINT`].
-pub fn mistake(what: &str, hint: &str) -> String {
-    format!("{what}{HINT}{hint}")
-}
+pub use crate::model::{HINT, MASK as SECRET};

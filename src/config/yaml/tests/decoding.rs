@@ -1,5 +1,6 @@
 //! Several mistakes in one pass, and what is no mistake of its own.
 
+use crate::model::mistake;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -36,7 +37,7 @@ impl TryFrom<String> for Seconds {
 
     fn try_from(text: String) -> Result<Self, String> {
         let number = text.strip_suffix('s').and_then(|number| number.parse().ok());
-        let wrong = || mistake(&format!("\"{text}\" is no duration"), "write 30s");
+        let wrong = || mistake(format!("\"{text}\" is no duration"), "write 30s");
         number.map(Self).ok_or_else(wrong)
     }
 }

@@ -1,5 +1,6 @@
 //! Secrets are in no message and in no dump.
 
+use crate::model::mistake;
 use std::collections::BTreeMap;
 
 use super::*;
@@ -67,7 +68,7 @@ impl TryFrom<BTreeMap<String, String>> for Talkative {
     type Error = String;
 
     fn try_from(map: BTreeMap<String, String>) -> Result<Self, String> {
-        Err(mistake(&format!("no good: {map:?}"), &format!("not {:?}", map.values())))
+        Err(mistake(format!("no good: {map:?}"), format!("not {:?}", map.values())))
     }
 }
 

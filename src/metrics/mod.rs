@@ -1,0 +1,4 @@
+//! Outcomes to exposition.
+
+pub mod exposition;
+mod number;
