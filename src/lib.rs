@@ -10,9 +10,18 @@
 //! A run returns a value, an [`Outcome`](model::Outcome); everything else is derived from that value. One task owns
 //! everything after the outcome; readers take snapshots and never wait for it.
 
+pub mod app;
+pub mod board;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod judge;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod probe;
+pub mod schedule;
+pub mod shutdown;
+pub mod target;
+pub mod web;

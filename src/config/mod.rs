@@ -1,3 +1,119 @@
-//! Text to configuration, or every problem of a start at once with file, line, column and hint.
+//! Text to [`Config`], or *every* problem at once with file, line, column and what to do.
+//!
+//! Several files and folders are read; their lists are joined. Each section has a file here that takes its part of the
+//! tree to checked values. What a key means belongs to the stage whose `Spec` type is decoded.
 
+mod files;
+mod groups;
+mod identity;
+mod modules;
+mod probes;
+mod references;
+mod secrets;
 pub mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use files::fingerprint;
+pub use groups::decode_groups;
+pub use identity::Identity;
+pub use probes::Probe;
+pub use references::Reference;
+pub use yaml::{Problem, Problems};
+
+use crate::probe::Module;
+use yaml::Node;
+
+/// Every top-level key.
+const SECTIONS: [&str; 4] = ["watchpost", "modules", "references", "probes"];
+
+/// A configuration that can be run.
+#[derive(Debug)]
+pub struct Config {
+    pub identity: Identity,
+    pub modules: BTreeMap<Arc<str>, Arc<Module>>,
+    pub probes: Vec<Probe>,
+    pub references: Vec<Reference>,
+    /// What is odd and does not keep it from running.
+    pub warnings: Problems,
+    /// The files that were read, to be watched.
+    pub files: Vec<PathBuf>,
+    /// The configuration as written, secrets masked.
+    pub shown: String,
+}
+
+/// Where values that a file does not hold come from.
+pub struct Environment<'a> {
+    /// A variable's value.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The host's name: the default identity.
+    pub host_name: String,
+}
+
+/// One file, taken apart.
+#[derive(Debug)]
+struct File {
+    root: Node,
+    path: PathBuf,
+}
+
+impl File {
+    fn section(&self, name: &str) -> Option<&Node> {
+        self.root.get(name)
+    }
+
+    /// Relative names in our own sections start here.
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// Reads files and folders.
+pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, Problems> {
+    let mut problems = Problems::new();
+    let files = files::read(paths, environment, &mut problems);
+    for file in &files {
+        check_sections(file, &mut problems);
+    }
+    let identity = identity::read(&files, environment, &mut problems);
+    let modules = modules::read(&files, &mut problems);
+    let references = references::read(&files, &mut problems);
+    let probes = probes::read(&files, &modules, &mut problems);
+    problems.sort();
+    if problems.is_fatal() {
+        return Err(problems);
+    }
+    Ok(Config {
+        identity,
+        modules: modules.ready,
+        probes,
+        references,
+        warnings: problems,
+        shown: files::show(&files),
+        files: files.into_iter().map(|file| file.path).collect(),
+    })
+}
+
+fn check_sections(file: &File, problems: &mut Problems) {
+    if file.root.entries().is_empty() && !file.root.is_null() && file.root.items().is_empty() {
+        return;
+    }
+    for entry in file.root.entries() {
+        if !SECTIONS.contains(&entry.name()) {
+            problems.push(
+                Problem::error(format!("unknown key {:?}", entry.name()))
+                    .at(entry.key.at())
+                    .hint(format!("a file may have {}", SECTIONS.join(", "))),
+            );
+        }
+    }
+    if !file.root.items().is_empty() || file.root.text().is_some_and(|t| !t.is_empty()) {
+        problems.push(
+            Problem::error("expected a mapping at the top of the file")
+                .at(file.root.at())
+                .hint(format!("a file may have {}", SECTIONS.join(", "))),
+        );
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::{Labels, Status, Target};
+use super::{Family, Labels, Status, Target};
 
 /// A check's stable name for itself: a hash of probe, target, hostname and per-target parameters.
 ///
@@ -82,6 +82,8 @@ pub struct ProbePolicy {
     pub module: Arc<str>,
     /// The module's prober, `http` for instance.
     pub prober: &'static str,
+    /// The family that the module's phases are told in.
+    pub phases: &'static Family,
     pub interval: Duration,
     pub timeout: Duration,
     pub thresholds: Thresholds,

@@ -95,6 +95,7 @@ families! {
     PROBE_SUCCESS = Gauge "probe_success" [] "Whether the last run passed.";
     PROBE_DURATION = Gauge "probe_duration_seconds" [] "How long the last run took.";
     PROBE_TIMEOUT = Gauge "probe_timeout_seconds" [] "The budget of a run.";
+    PROBE_INTERVAL = Gauge "probe_interval_seconds" [] "How often the check runs.";
     PROBE_STATUS = StateSet "probe_status" ["status"] "What is believed about the check, after thresholds.";
     PROBE_STATUS_SINCE = Gauge "probe_status_since_timestamp_seconds" [] "Unix time at which the status was entered.";
     PROBE_FAILURE_INFO = Info "probe_failure_info" ["reason", "phase"] "Why and where the last run did not pass; absent when it passed.";
@@ -195,6 +196,7 @@ families! {
     DISCOVERY_LAST_SUCCESS = Gauge "watchpost_discovery_last_success_timestamp_seconds" ["probe", "mechanism", "source"] "Unix time at which a source was last read well.";
     DISCOVERY_FAILED = Gauge "watchpost_discovery_failed" ["probe", "mechanism", "source"] "Whether a source could not be read, so that its last good list is in use.";
     DISCOVERY_MTIME = Gauge "watchpost_discovery_file_mtime_seconds" ["probe", "mechanism", "source"] "Modification time of a discovery file.";
+    DISCOVERY_DUPLICATES = Gauge "watchpost_discovery_duplicate_targets" ["probe"] "Targets that are left out because the probe has an equal one already.";
     CHANGES = Counter "watchpost_status_changes_total" ["to"] "Changes of status by the status that was entered.";
     SCRAPES = Counter "watchpost_scrapes_total" ["path"] "Answers to requests for metrics.";
     SCRAPE_DURATION = Histogram "watchpost_scrape_duration_seconds" ["path"] "How long rendering an answer took.";

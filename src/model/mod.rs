@@ -19,6 +19,7 @@ mod secret;
 mod stamp;
 mod status;
 mod target;
+mod view;
 
 pub use check::{Check, CheckId, Notify, ProbePolicy, Thresholds};
 pub use duration::{GoDuration, Period};
@@ -32,5 +33,6 @@ pub use phase::Phase;
 pub use reason::Reason;
 pub use secret::{MASK, Secret};
 pub use stamp::Stamp;
-pub use status::{Change, RunResult, Status};
+pub use status::{Change, GroupChange, Headcount, RunResult, Status};
 pub use target::{Authorization, Disabled, HeaderList, Target};
+pub use view::{FailureCount, Tally, Took, View};

@@ -1,8 +1,10 @@
 //! What we believe about a check, and how that changes.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use super::{CheckId, Fault, Stamp, Unknown};
+use super::{Check, CheckId, Fault, Stamp, Unknown};
 
 /// What we believe now, after thresholds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -74,4 +76,77 @@ pub struct Change {
     pub held_since: Stamp,
     pub fault: Option<Fault>,
     pub unknown: Option<Unknown>,
+}
+
+/// The status of a probe as a whole became another: `min_up` of its targets are up no longer, or again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupChange {
+    pub probe: Arc<str>,
+    pub from: Status,
+    pub to: Status,
+    pub at: Stamp,
+    pub held_since: Stamp,
+    /// The members that are not up, the worst first; no more than are worth naming.
+    pub missing: Vec<(Arc<Check>, Status)>,
+    pub headcount: Headcount,
+}
+
+/// How many have which status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Headcount {
+    pub up: usize,
+    pub degraded: usize,
+    pub down: usize,
+    pub unknown: usize,
+    pub paused: usize,
+}
+
+impl Headcount {
+    pub const fn of(&self, status: Status) -> usize {
+        match status {
+            Status::Up => self.up,
+            Status::Degraded => self.degraded,
+            Status::Down => self.down,
+            Status::Unknown => self.unknown,
+            Status::Paused => self.paused,
+        }
+    }
+
+    /// Members that are asked at all.
+    pub const fn active(&self) -> usize {
+        self.working() + self.down + self.unknown
+    }
+
+    /// Members that do their work: up, or degraded.
+    pub const fn working(&self) -> usize {
+        self.up + self.degraded
+    }
+
+    pub const fn add(&mut self, status: Status) {
+        *self.slot(status) += 1;
+    }
+
+    pub const fn remove(&mut self, status: Status) {
+        let slot = self.slot(status);
+        *slot = slot.saturating_sub(1);
+    }
+
+    const fn slot(&mut self, status: Status) -> &mut usize {
+        match status {
+            Status::Up => &mut self.up,
+            Status::Degraded => &mut self.degraded,
+            Status::Down => &mut self.down,
+            Status::Unknown => &mut self.unknown,
+            Status::Paused => &mut self.paused,
+        }
+    }
+}
+
+impl FromIterator<Status> for Headcount {
+    fn from_iter<I: IntoIterator<Item = Status>>(statuses: I) -> Self {
+        statuses.into_iter().fold(Self::default(), |mut count, status| {
+            count.add(status);
+            count
+        })
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
-use serde::Deserialize;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Deserializer, de};
 
-use super::{Labels, Secret};
+use super::{Labels, Secret, mistake};
 
 /// Headers in the order in which they were written.
 pub type HeaderList = Vec<(String, String)>;
@@ -48,6 +50,14 @@ pub struct Authorization {
     pub credentials_file: Option<String>,
 }
 
+fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let what = format_args!("{text:?} is not a date");
+        de::Error::custom(mistake(what, "write year, month and day, such as 2027-01-31"))
+    })
+}
+
 fn bearer() -> String {
     "Bearer".to_owned()
 }
@@ -57,6 +67,27 @@ fn bearer() -> String {
 #[serde(deny_unknown_fields)]
 pub struct Disabled {
     /// The first day (UTC) on which it is asked again; never when absent.
+    #[serde(default, deserialize_with = "date")]
     pub until: Option<Date>,
     pub reason: String,
+}
+
+impl Disabled {
+    /// Whether the target is still not asked at `wall`.
+    pub fn holds_at(&self, wall: Timestamp) -> bool {
+        self.until.is_none_or(|until| wall.to_zoned(TimeZone::UTC).date() < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disabled_target_is_asked_again_on_the_day_named() {
+        let until = Disabled { until: Some(Date::constant(2027, 1, 1)), reason: "new".into() };
+        assert!(until.holds_at("2026-12-31T23:59:59Z".parse().unwrap()));
+        assert!(!until.holds_at("2027-01-01T00:00:00Z".parse().unwrap()));
+        assert!(Disabled { until: None, reason: "old".into() }.holds_at(Timestamp::MAX));
+    }
 }

@@ -37,10 +37,7 @@ fn open(ip: IpAddr, source: Source) -> Result<TcpSocket, Answer> {
     let socket =
         socket.map_err(|error| ours(&error).unwrap_or_else(|| setup("no socket", &error)))?;
     if let Some(source) = source {
-        if source.is_ipv4() != ip.is_ipv4() {
-            let detail = format!("{source} is not of the family of {ip}");
-            return Err(Unknown::SourceAddress(detail.into()).into());
-        }
+        wrong_family(source, ip)?;
         socket
             .bind(SocketAddr::new(source, 0))
             .map_err(|error| Unknown::SourceAddress(format!("{source}: {error}").into()))?;
@@ -48,7 +45,15 @@ fn open(ip: IpAddr, source: Source) -> Result<TcpSocket, Answer> {
     Ok(socket)
 }
 
-fn setup(what: &str, error: &io::Error) -> Answer {
+pub(super) fn wrong_family(source: IpAddr, ip: IpAddr) -> Result<(), Answer> {
+    if source.is_ipv4() == ip.is_ipv4() {
+        return Ok(());
+    }
+    let detail = format!("{source} is not of the family of {ip}");
+    Err(Unknown::SourceAddress(detail.into()).into())
+}
+
+pub(super) fn setup(what: &str, error: &io::Error) -> Answer {
     Unknown::Setup(format!("{what}: {error}").into()).into()
 }
 
@@ -64,7 +69,7 @@ pub(super) fn ours(error: &io::Error) -> Option<Answer> {
     Some(unknown.into())
 }
 
-fn connect_failed(error: &io::Error, ip: IpAddr, port: u16) -> Answer {
+pub(super) fn connect_failed(error: &io::Error, ip: IpAddr, port: u16) -> Answer {
     if let Some(answer) = ours(error) {
         return answer;
     }

@@ -3,25 +3,36 @@
 //! What is here knows the [phases](crate::model::Phase) of a conversation and how each can fail. It knows no rules about
 //! what a good answer is, and nothing of who asked.
 
+mod chain;
+mod datagram;
 mod deadline;
+pub(crate) mod der;
 mod dial;
+pub mod http;
 mod resolve;
 mod stopwatch;
+mod tls;
 
+pub use chain::Certificate;
+pub(crate) use chain::cut;
+pub use datagram::Datagrams;
 pub use deadline::{Deadline, Expired};
 pub use dial::{Source, dial};
-pub use resolve::{IpFamily, IpPreference, Resolver, fnv1a};
+pub use resolve::{IpFamily, IpPreference, Resolver, fnv1a, parse_name};
 pub use stopwatch::Stopwatch;
+pub use tls::{Session, Sniff, TlsClient, TlsSettings, TlsStream, TlsVersion, VerifiedExpiry};
 
 /// What all runs of this process share for talking to the network.
 #[derive(Debug)]
 pub struct Net {
     pub resolver: Resolver,
+    /// What the environment says about proxies, for modules that ask for it.
+    pub proxies: http::EnvProxies,
 }
 
 impl Net {
-    /// Reads the system's resolver configuration.
-    pub fn from_system() -> Self {
-        Self { resolver: Resolver::from_system() }
+    /// Reads the system's resolver configuration; `variable` yields the environment's, for proxies.
+    pub fn from_system(variable: impl Fn(&str) -> Option<String>) -> Self {
+        Self { resolver: Resolver::from_system(), proxies: http::EnvProxies::read(variable) }
     }
 }

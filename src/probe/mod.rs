@@ -4,11 +4,20 @@
 //! no log for the user and no notification. To add one: its file, its `mod` line, and a row in [`module`]'s table.
 
 mod address;
+mod certificates;
+mod dialogue;
 mod module;
 mod report;
+mod secret;
+mod starttls;
+mod wire;
 
+pub mod dns;
+pub mod exporter;
 pub mod exposition;
+pub mod http;
 pub mod tcp;
+pub mod tls;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Ask, Report, Verdict, tcp};
+use super::{Ask, Report, Verdict, dns, exporter, http, tcp, tls};
 use crate::model::{Family, GoDuration, Mistakes, family};
 
 /// A prober as documentation and metrics see it.
@@ -75,7 +75,11 @@ macro_rules! kinds {
 }
 
 kinds! {
+    "dns" => Dns(dns), phases PROBE_DNS_DURATION;
+    "http" => Http(http), phases PROBE_HTTP_DURATION;
+    "exporter" => Exporter(exporter), phases PROBE_HTTP_DURATION;
     "tcp" => Tcp(tcp), phases PROBE_TCP_DURATION;
+    "tls" => Tls(tls), phases PROBE_TLS_DURATION;
 }
 
 /// How to ask and what to expect: blackbox_exporter's word.

@@ -1,3 +1,1 @@
 //! The built binary with real Prometheus, Alertmanager and a browser.
-
-

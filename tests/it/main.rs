@@ -1,5 +1,35 @@
 //! Real sockets, real tools, data files: whatever a unit test cannot prove.
 
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "specifications are written where they are used"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait in real time and serve on tasks of their own"
+)]
+#![expect(clippy::float_cmp, reason = "metrics that are 0 or 1 are exactly that")]
+#![expect(clippy::string_slice, reason = "sources are searched by byte")]
 
+mod architecture;
+mod binary;
+mod config;
+mod discovery;
+mod docs;
 mod exposition;
+mod judge;
+mod probe_dns;
+mod probe_exporter;
+mod probe_http;
+mod probe_http_bad;
+mod probe_starttls;
+mod probe_tcp;
+mod probe_tls;
+mod probe_tls_real;
+mod real_dns;
+mod real_nginx;
+mod resolve;
+mod results;
+mod schedule;
+mod support;

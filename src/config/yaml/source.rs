@@ -1,6 +1,7 @@
 //! The text of one file and places in it. Knows which keys hold secrets, so that no excerpt of the
 //! text shows one.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -13,7 +14,7 @@ use super::problem::Problem;
 pub const MAX_SOURCE_BYTES: usize = 64 << 20;
 
 /// One text with its name.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     /// The path as it was given, or `<inline>`.
     pub name: Arc<str>,
@@ -24,6 +25,13 @@ pub struct Source {
     secrets: OnceLock<Vec<Extent>>,
     /// Byte offsets of each line's start and end, made when the first line is asked for.
     lines: OnceLock<Vec<(usize, usize)>>,
+}
+
+/// Without the text: it may hold secrets.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A stretch of text: first line and column, last line and the column after its end (1-based).
@@ -232,8 +240,8 @@ impl Position {
     }
 }
 
-impl std::fmt::Display for Position {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.source.name, self.line, self.column)
     }
 }

@@ -1,0 +1,306 @@
+//! Joins the stages: bind first, build each from its configuration, reload, and drain in order.
+
+mod discovery;
+pub mod ledger;
+mod owner;
+mod references;
+mod reload;
+mod supervise;
+mod targets;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::board::Board;
+use crate::clock;
+use crate::config::{Config, Problems, Reference};
+use crate::metrics::Identity;
+use crate::model::family;
+use crate::net::Net;
+use crate::schedule::{LaneFailed, Lanes, Limits, Meters, Modules, ProbeRunner, Setup, Shard};
+use crate::shutdown::{Request, Signals, Tasks};
+use crate::web::{self, ReloadRequest, Site};
+
+use discovery::Found;
+use ledger::Ledger;
+use owner::{MAX_OUTCOMES, Order, Owner};
+use reload::{AutoReload, ReloadMeters};
+
+/// How long runs may finish after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(3);
+/// Threads that serve; probes run on threads of their own.
+const SERVICE_THREADS: usize = 2;
+/// Orders that the owner has not obeyed yet.
+const MAX_ORDERS: usize = 64;
+/// Reloads that were asked for and have not begun.
+const MAX_RELOADS: usize = 16;
+
+/// What a run of the process needs beside its configuration.
+pub struct Options {
+    /// Reads the configuration again.
+    pub load: Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>,
+    pub net: Arc<Net>,
+    /// Addresses to serve on.
+    pub listen: Vec<String>,
+    pub shard: Shard,
+    pub auto_reload: Option<AutoReloadOptions>,
+}
+
+/// Reload when a file of the configuration changes.
+pub struct AutoReloadOptions {
+    pub every: Duration,
+    /// A value that changes with the content of the files.
+    pub fingerprint: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Why the process cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: String, error: io::Error },
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    #[error(transparent)]
+    Lane(#[from] LaneFailed),
+    #[error("the web door closed by itself: {0}")]
+    Door(io::Error),
+}
+
+/// Runs until a signal asks to stop.
+pub fn run(config: Config, options: Options) -> Result<(), Error> {
+    // Bind first: that the port is taken must be known before anything is asked.
+    let listeners =
+        web::bind(&options.listen).map_err(|(address, error)| Error::Listen { address, error })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(SERVICE_THREADS)
+        .thread_name("service")
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async { App::build(config, options)?.serve(listeners).await });
+    // A task that hangs in a system call does not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+/// Every stage, built and not yet served.
+struct App {
+    options: Arc<Options>,
+    config: Config,
+    found: Found,
+    modules: Arc<ArcSwap<Modules>>,
+    references: watch::Sender<Vec<Reference>>,
+    orders: mpsc::Sender<Order>,
+    lanes: Arc<Lanes>,
+    site: Arc<Site>,
+    reloads: mpsc::Receiver<ReloadRequest>,
+    reload_meters: ReloadMeters,
+    registry: Registry,
+    tasks: Tasks,
+    /// Ends the owner; the tasks end by their own.
+    owner_stop: CancellationToken,
+    owner: tokio::task::JoinHandle<()>,
+}
+
+impl App {
+    fn build(config: Config, options: Options) -> Result<Self, Error> {
+        let registry = registry(&config);
+        let board = Board::new();
+        let identity = Identity {
+            watchpost: config.identity.id.as_str().into(),
+            region: config.identity.region.as_deref().map(Into::into),
+        };
+        let net = Arc::clone(&options.net);
+        let modules = Arc::new(ArcSwap::from_pointee(by_name(&config)));
+        let (finished, outcomes) = mpsc::channel(MAX_OUTCOMES);
+        let lanes = {
+            let (modules, net) = (Arc::clone(&modules), Arc::clone(&net));
+            let limits = Limits::default();
+            let setup = Setup {
+                lanes: None,
+                limits,
+                shard: options.shard,
+                watchpost_id: config.identity.id.clone(),
+                meters: Meters::new(&registry, limits, options.shard),
+            };
+            let make = move |_| ProbeRunner::new(Arc::clone(&modules), Arc::clone(&net));
+            Arc::new(Lanes::start(&setup, make, &finished)?)
+        };
+        drop(finished);
+        let tasks = Tasks::default();
+        let (orders, ordered) = mpsc::channel(MAX_ORDERS);
+        let ledger = Ledger::new(Arc::clone(&board), identity);
+        let (owner, last_pass) = Owner::new(ledger, Arc::clone(&lanes), &registry);
+        let owner_stop = CancellationToken::new();
+        let owner = tasks.spawn(owner.run(outcomes, ordered, owner_stop.clone()));
+        let (references, referred) = watch::channel(config.references.clone());
+        let lookout = references::Lookout::new(net, referred, orders.clone(), &registry);
+        tasks.spawn(lookout.run(tasks.stop().clone()));
+        tasks.spawn(supervise::feed_watchdog(last_pass, tasks.stop().clone()));
+        let (ask_reload, reloads) = mpsc::channel(MAX_RELOADS);
+        let found = Found::start(&registry)?;
+        let about = targets::about(&config, found.targets(), &options.listen);
+        let site = Site::new(board, registry.clone(), about, ask_reload);
+        let reload_meters = ReloadMeters::new(&registry);
+        Ok(Self {
+            options: Arc::new(options),
+            config,
+            found,
+            modules,
+            references,
+            orders,
+            lanes,
+            site,
+            reloads,
+            reload_meters,
+            registry,
+            tasks,
+            owner_stop,
+            owner,
+        })
+    }
+
+    async fn serve(mut self, listeners: web::Listeners) -> Result<(), Error> {
+        let mut signals = Signals::listen()?;
+        let addresses: Vec<String> =
+            listeners.addresses().iter().map(ToString::to_string).collect();
+        let door_stop = CancellationToken::new();
+        let router = web::router(Arc::clone(&self.site));
+        let mut door = self.tasks.spawn(web::serve(listeners, router, door_stop.clone()));
+        self.found.configure(&self.config).await;
+        self.apply().await;
+        self.site.set_ready(true);
+        supervise::tell(&[sd_notify::NotifyState::Ready]);
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            id = self.config.identity.id,
+            listen = addresses.join(" "),
+            lanes = self.lanes.count(),
+            "watchpost is ready"
+        );
+        let mut auto_reload = AutoReload::new(Arc::clone(&self.options));
+        let ended = loop {
+            tokio::select! {
+                request = signals.next() => match request {
+                    Request::Stop => break Ok(()),
+                    Request::Reload => self.reload().await.map_or_else(|_| (), |()| ()),
+                },
+                Some(reply) = self.reloads.recv() => {
+                    let result = self.reload().await;
+                    // Whoever asked may have gone.
+                    reply.send(result).ok();
+                }
+                () = auto_reload.changed() => self.reload().await.map_or_else(|_| (), |()| ()),
+                () = self.found.changed() => self.apply().await,
+                failed = self.lanes.failed() => break Err(failed.into()),
+                closed = &mut door => break Err(door_closed(closed)),
+            }
+        };
+        self.shut_down(&mut signals, door_stop).await;
+        ended
+    }
+
+    /// Hands the checks of configuration and discovery to the owner.
+    async fn apply(&mut self) {
+        let checks = targets::checks(&self.config, self.found.targets(), self.options.shard);
+        self.site.replace_about(targets::about(
+            &self.config,
+            self.found.targets(),
+            &self.options.listen,
+        ));
+        // The owner ends only after us.
+        self.orders.send(Order::Checks(checks)).await.ok();
+    }
+
+    /// Reads the configuration again and applies the difference; a bad one changes nothing.
+    async fn reload(&mut self) -> Result<(), String> {
+        supervise::reloading();
+        let options = Arc::clone(&self.options);
+        let loaded = tokio::task::spawn_blocking(move || (options.load)()).await;
+        let result = match loaded {
+            Ok(Ok(config)) => {
+                self.take_over(config).await;
+                Ok(())
+            }
+            Ok(Err(problems)) => Err(problems.to_string()),
+            Err(_) => Err("reading the configuration panicked".to_owned()),
+        };
+        self.reload_meters.record(&result);
+        supervise::tell(&[sd_notify::NotifyState::Ready]);
+        result
+    }
+
+    async fn take_over(&mut self, config: Config) {
+        for warning in config.warnings.iter() {
+            tracing::warn!(problem = warning.to_string(), "the configuration is odd");
+        }
+        if config.identity != self.config.identity {
+            tracing::warn!("the identity of this watchpost changes only with a restart");
+        }
+        self.modules.store(Arc::new(by_name(&config)));
+        self.references.send_if_modified(|known| {
+            let differs = *known != config.references;
+            known.clone_from(&config.references);
+            differs
+        });
+        self.found.configure(&config).await;
+        self.config = config;
+        self.apply().await;
+    }
+
+    /// Not ready, stop scheduling, let runs finish, then close the door last. A second signal exits at once.
+    async fn shut_down(self, signals: &mut Signals, door_stop: CancellationToken) {
+        tracing::info!("stopping");
+        self.site.set_ready(false);
+        supervise::tell(&[sd_notify::NotifyState::Stopping]);
+        let orderly = async {
+            self.lanes.shutdown(GRACE).await;
+            // The lanes have dropped their ends: the owner takes what is left and ends by itself.
+            if tokio::time::timeout(GRACE, self.owner).await.is_err() {
+                self.owner_stop.cancel();
+            }
+            door_stop.cancel();
+            self.tasks.wait().await;
+        };
+        tokio::select! {
+            () = orderly => tracing::info!("stopped"),
+            () = second_stop(signals) => tracing::warn!("stopped at once: asked twice"),
+        }
+        drop(self.registry);
+    }
+}
+
+async fn second_stop(signals: &mut Signals) {
+    while signals.next().await != Request::Stop {}
+}
+
+fn door_closed(ended: Result<io::Result<()>, tokio::task::JoinError>) -> Error {
+    match ended {
+        Ok(Err(error)) => Error::Door(error),
+        Ok(Ok(())) => Error::Door(io::Error::other("it was told to")),
+        Err(error) => Error::Door(io::Error::other(error)),
+    }
+}
+
+fn by_name(config: &Config) -> Modules {
+    config.modules.iter().map(|(name, module)| (Arc::clone(name), Arc::clone(module))).collect()
+}
+
+/// The registry of numbers about ourselves, with those that never change.
+fn registry(config: &Config) -> Registry {
+    let registry = Registry::new();
+    let build = family::BUILD_INFO.int_gauges(&registry);
+    build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")]).set(1);
+    let identity = family::IDENTITY_INFO.int_gauges(&registry);
+    let region = config.identity.region.as_deref().unwrap_or_default();
+    identity.with_label_values(&[&config.identity.id, region]).set(1);
+    family::START_TIME.gauge(&registry).set(clock::now().unix_seconds());
+    let process = prometheus::process_collector::ProcessCollector::for_self();
+    registry.register(Box::new(process)).expect("nothing else has these names");
+    registry
+}

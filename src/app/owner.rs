@@ -1,0 +1,205 @@
+//! The task that owns everything after an outcome.
+//!
+//! It takes outcomes in batches, keeps the [`Ledger`], says changes once in the log and hands them on. It does no I/O:
+//! whatever may wait has a bounded queue and a reader of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Gauge, IntCounterVec, IntGaugeVec, Registry};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::{Changes, Finished, Ledger};
+use crate::clock;
+use crate::model::{Change, Check, GroupChange, Stamp, Status, Unknown, family};
+use crate::schedule::{self, Lanes};
+
+/// Outcomes that wait for the owner.
+pub(super) const MAX_OUTCOMES: usize = 8192;
+/// Outcomes that one pass takes.
+const BATCH: usize = 512;
+/// Between looks at what time brings about.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the owner can be told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Replaces the list of checks.
+    Checks(Vec<Arc<Check>>),
+    Blind(bool),
+}
+
+/// The last completed pass: evidence that results are still taken, judged and shown.
+pub(super) type LastPass = watch::Receiver<Stamp>;
+
+/// The owner, not yet running.
+pub(super) struct Owner {
+    ledger: Ledger,
+    lanes: Arc<Lanes>,
+    meters: Meters,
+    passed: watch::Sender<Stamp>,
+}
+
+struct Meters {
+    last_pass: Gauge,
+    dropped: IntCounterVec,
+    changes: IntCounterVec,
+    checks: IntGaugeVec,
+    blind: prometheus::IntGauge,
+}
+
+impl Meters {
+    fn new(registry: &Registry) -> Self {
+        let meters = Self {
+            last_pass: family::OWNER_LAST_PASS.gauge(registry),
+            dropped: family::OUTCOMES_DROPPED.counters(registry),
+            changes: family::CHANGES.counters(registry),
+            checks: family::CHECKS.int_gauges(registry),
+            blind: family::BLIND.int_gauge(registry),
+        };
+        for status in Status::ALL {
+            meters.changes.with_label_values(&[status.label()]);
+            meters.checks.with_label_values(&[status.label()]);
+        }
+        meters.dropped.with_label_values(&["removed"]);
+        meters
+    }
+}
+
+impl Owner {
+    pub(super) fn new(ledger: Ledger, lanes: Arc<Lanes>, registry: &Registry) -> (Self, LastPass) {
+        let (passed, last_pass) = watch::channel(clock::now());
+        (Self { ledger, lanes, meters: Meters::new(registry), passed }, last_pass)
+    }
+
+    /// Runs until the schedule has ended and every outcome is taken, or `stop`.
+    pub(super) async fn run(
+        mut self,
+        mut finished: mpsc::Receiver<schedule::Finished>,
+        mut orders: mpsc::Receiver<Order>,
+        stop: CancellationToken,
+    ) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(order) = orders.recv() => self.obey(order).await,
+                taken = finished.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        break;
+                    }
+                    for outcome in batch.drain(..) {
+                        self.record(outcome);
+                    }
+                }
+                _ = tick.tick() => self.tick(),
+            }
+            self.complete();
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Checks(checks) => {
+                let applied = self.ledger.apply(checks.clone(), clock::now());
+                self.tell(&applied.changes);
+                tracing::info!(
+                    checks = checks.len(),
+                    added = applied.added,
+                    removed = applied.removed.len(),
+                    "checks applied"
+                );
+                self.lanes.apply(checks).await;
+            }
+            Order::Blind(blind) => {
+                self.meters.blind.set(i64::from(blind));
+                for id in self.ledger.set_blind(blind, clock::now()) {
+                    self.lanes.retry(id, Duration::ZERO);
+                }
+            }
+        }
+        self.count();
+    }
+
+    fn record(&mut self, finished: schedule::Finished) {
+        let schedule::Finished { id, outcome, early } = finished;
+        let recorded = self.ledger.record(Finished { id, outcome, early }, clock::now());
+        if !recorded.is_known {
+            self.meters.dropped.with_label_values(&["removed"]).inc();
+        }
+        self.tell(&recorded.changes);
+        if let Some(after) = recorded.retry_in {
+            self.lanes.retry(id, after);
+        }
+    }
+
+    fn tick(&mut self) {
+        let changes = self.ledger.tick(clock::now());
+        self.tell(&changes);
+        self.count();
+    }
+
+    fn count(&self) {
+        let count = self.ledger.headcount();
+        for status in Status::ALL {
+            let number = i64::try_from(count.of(status)).unwrap_or(i64::MAX);
+            self.meters.checks.with_label_values(&[status.label()]).set(number);
+        }
+    }
+
+    /// A change is said once in the log.
+    fn tell(&self, changes: &Changes) {
+        for change in &changes.checks {
+            self.meters.changes.with_label_values(&[change.to.label()]).inc();
+            self.log_change(change);
+        }
+        for change in &changes.groups {
+            log_group(change);
+        }
+    }
+
+    fn log_change(&self, change: &Change) {
+        // The first status after a start is no news unless it is a bad one.
+        if change.from == Status::Unknown && change.to == Status::Up {
+            return;
+        }
+        let Some(check) = self.ledger.check(change.check) else { return };
+        let reason = change.fault.as_ref().map(|f| f.reason().label());
+        let reason = reason.or(change.unknown.as_ref().map(Unknown::label)).unwrap_or_default();
+        let detail = change.fault.as_ref().map(ToString::to_string);
+        let detail =
+            detail.or(change.unknown.as_ref().map(ToString::to_string)).unwrap_or_default();
+        tracing::info!(
+            probe = &*check.policy.name,
+            target = check.target.address,
+            from = change.from.label(),
+            to = change.to.label(),
+            reason,
+            detail,
+            "status changed"
+        );
+    }
+
+    fn complete(&self) {
+        let now = clock::now();
+        self.meters.last_pass.set(now.unix_seconds());
+        self.passed.send_replace(now);
+    }
+}
+
+fn log_group(change: &GroupChange) {
+    let missing: Vec<&str> =
+        change.missing.iter().map(|(check, _)| check.target.address.as_str()).collect();
+    tracing::info!(
+        probe = &*change.probe,
+        from = change.from.label(),
+        to = change.to.label(),
+        missing = missing.join(" "),
+        "status of the probe changed"
+    );
+}

@@ -1,0 +1,101 @@
+//! Are we the blind one? Asks the references; while none of them answers, nothing is blamed on a target.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use prometheus::{IntGaugeVec, Registry};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::owner::Order;
+use crate::config::Reference;
+use crate::model::family;
+use crate::net::{Deadline, IpPreference, Net, Stopwatch, dial};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(5);
+/// How long a reference may take to accept a connection.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Looks in a row at which nothing answered before we call ourselves blind.
+const MISSES: u32 = 2;
+
+/// Watches the references of the configuration in force.
+pub(super) struct Lookout {
+    net: Arc<Net>,
+    references: watch::Receiver<Vec<Reference>>,
+    orders: mpsc::Sender<Order>,
+    up: IntGaugeVec,
+}
+
+impl Lookout {
+    pub(super) fn new(
+        net: Arc<Net>,
+        references: watch::Receiver<Vec<Reference>>,
+        orders: mpsc::Sender<Order>,
+        registry: &Registry,
+    ) -> Self {
+        Self { net, references, orders, up: family::REFERENCE_UP.int_gauges(registry) }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut misses = 0;
+        let mut blind = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+                changed = self.references.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.up.reset();
+                }
+            }
+            let answered = self.look().await;
+            misses = if answered { 0 } else { misses + 1 };
+            let now_blind = misses >= MISSES;
+            if now_blind == blind {
+                continue;
+            }
+            blind = now_blind;
+            if blind {
+                tracing::error!("no reference answers: this watchpost is blind");
+            } else {
+                tracing::info!("a reference answers: this watchpost sees again");
+            }
+            if self.orders.send(Order::Blind(blind)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether any reference answers. Without references nobody can tell, and we trust ourselves.
+    async fn look(&mut self) -> bool {
+        let references = self.references.borrow_and_update().clone();
+        let asked = references.iter().map(|reference| self.ask(reference));
+        let answers = join_all(asked).await;
+        answers.is_empty() || answers.contains(&true)
+    }
+
+    async fn ask(&self, reference: &Reference) -> bool {
+        let deadline = Deadline::after(TIMEOUT);
+        let mut watch = Stopwatch::default();
+        let preference = IpPreference::default();
+        let resolved =
+            self.net.resolver.resolve(&reference.host, preference, deadline, &mut watch).await;
+        let answered = match resolved {
+            Ok(ip) => match dial(ip, reference.port, None, deadline, &mut watch).await {
+                Ok(_) => true,
+                // A refusal is an answer too: packets travel there and back.
+                Err(answer) => answer.reason() == Some("connect_refused"),
+            },
+            Err(_) => false,
+        };
+        self.up.with_label_values(&[&reference.text]).set(i64::from(answered));
+        answered
+    }
+}

@@ -1,0 +1,85 @@
+//! The places that the owner writes and readers read.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::{History, Run};
+use crate::model::{CheckId, Headcount, ProbePolicy, Stamp, Status, View};
+
+/// One check's place on the board. It stays the same while the check exists.
+#[derive(Debug)]
+pub struct Cell {
+    id: CheckId,
+    view: ArcSwap<View>,
+    history: History,
+}
+
+/// One probe's place on the board.
+#[derive(Debug)]
+pub struct GroupCell(ArcSwap<GroupView>);
+
+/// A probe as a whole.
+#[derive(Debug, Clone)]
+pub struct GroupView {
+    pub policy: Arc<ProbePolicy>,
+    pub status: Status,
+    pub since: Stamp,
+    pub headcount: Headcount,
+    /// The ids of its checks, in the order in which they were given.
+    pub members: Arc<[CheckId]>,
+}
+
+impl Cell {
+    pub fn new(view: View) -> Self {
+        Self { id: view.check.id, view: ArcSwap::from_pointee(view), history: History::default() }
+    }
+
+    pub const fn id(&self) -> CheckId {
+        self.id
+    }
+
+    pub fn load(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The last runs.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub fn store(&self, view: View) {
+        self.view.store(Arc::new(view));
+    }
+
+    pub fn add_run(&self, run: Run) {
+        self.history.push(run);
+    }
+}
+
+impl GroupCell {
+    pub fn new(view: GroupView) -> Self {
+        Self(ArcSwap::from_pointee(view))
+    }
+
+    pub fn load(&self) -> Arc<GroupView> {
+        self.0.load_full()
+    }
+
+    pub fn store(&self, view: GroupView) {
+        self.0.store(Arc::new(view));
+    }
+}
+
+impl GroupView {
+    /// Whether as many targets work as the probe asks for: `min_up`, or else all that are not paused. Those that could
+    /// not be asked are not among them. A probe without any target that is asked proves nothing.
+    pub fn has_enough(&self) -> bool {
+        let active = self.headcount.active();
+        let wanted = match self.policy.min_up {
+            Some(min_up) => min_up,
+            None => active,
+        };
+        active > 0 && self.headcount.working() >= wanted
+    }
+}

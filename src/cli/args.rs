@@ -1,0 +1,177 @@
+//! What may be typed. Flags that blackbox_exporter has carry its names, so that an existing unit file starts us unchanged.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::log;
+use crate::model::Period;
+use crate::schedule::{InvalidShard, Shard};
+
+/// Asks services from outside whether they work, tells Prometheus, and keeps a heartbeat going only while alerting works.
+#[derive(Debug, Parser)]
+#[command(
+    name = "watchpost",
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Option<Verb>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run the probes and serve the results (the default).
+    Run(RunArgs),
+    /// Show every problem of a configuration at once.
+    CheckConfig(CheckConfigArgs),
+    /// Ask one target once and explain the answer.
+    Probe(ProbeArgs),
+    /// Write a commented watchpost.yml from what answers at the given URLs.
+    Init(InitArgs),
+    /// Print what to paste into the configuration of Prometheus.
+    Snippet(SnippetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Configuration file or folder; may be repeated. Default: the first of watchpost.yml, blackbox.yml, probes/.
+    #[arg(long = "config.file", value_name = "PATH")]
+    pub(super) config: Vec<PathBuf>,
+    /// Check the configuration and exit.
+    #[arg(long = "config.check")]
+    pub(super) check: bool,
+    /// Reload when a configuration file changes.
+    #[arg(long = "config.enable-auto-reload")]
+    pub(super) auto_reload: bool,
+    /// Seconds between looks at the configuration files.
+    #[arg(long = "config.auto-reload-interval", value_name = "SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) auto_reload_interval: u64,
+    /// Address to serve on; may be repeated.
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9115")]
+    pub(super) listen: Vec<String>,
+    /// Run only this share of the checks.
+    #[arg(long = "shard", value_name = "I/N", value_parser = parse_shard)]
+    pub(super) shard: Option<Shard>,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+fn parse_shard(text: &str) -> Result<Shard, String> {
+    text.parse().map_err(|error: InvalidShard| error.to_string())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// Lowest level that is logged.
+    #[arg(long = "log.level", value_enum, default_value_t)]
+    pub(super) level: log::Threshold,
+    /// Form of the log's lines.
+    #[arg(long = "log.format", value_enum, default_value_t)]
+    pub(super) format: log::Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckConfigArgs {
+    /// Files and folders.
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    /// URL, host:port or host.
+    pub(super) target: String,
+    /// Module to ask with. Default: chosen by the form of the target.
+    #[arg(long, short, value_name = "NAME")]
+    pub(super) module: Option<String>,
+    /// Configuration file or folder with the module; may be repeated.
+    #[arg(long = "config.file", value_name = "PATH")]
+    pub(super) config: Vec<PathBuf>,
+    /// Ask again until it passes, for this long.
+    #[arg(long, value_name = "DURATION", value_parser = parse_period)]
+    pub(super) wait: Option<Period>,
+    /// Budget of one run. Default: the module's, or 10s.
+    #[arg(long, value_name = "DURATION", value_parser = parse_period)]
+    pub(super) timeout: Option<Period>,
+    /// Name to present instead of the target's own.
+    #[arg(long, value_name = "NAME")]
+    pub(super) hostname: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Output,
+    /// Also print what was noted on the way.
+    #[arg(long)]
+    pub(super) debug: bool,
+}
+
+fn parse_period(text: &str) -> Result<Period, String> {
+    Period::parse(text).map_err(|wrong| wrong.replace(crate::model::HINT, "; "))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Output {
+    #[default]
+    Text,
+    Json,
+    Metrics,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// URLs, or host:port.
+    #[arg(required = true, value_name = "URL")]
+    pub(super) urls: Vec<String>,
+    /// Where to write; `-` is standard output.
+    #[arg(long, short, value_name = "PATH", default_value = "watchpost.yml")]
+    pub(super) output: PathBuf,
+    /// Replace a file that exists.
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SnippetArgs {
+    #[arg(value_enum)]
+    pub(super) kind: SnippetKind,
+    /// Where Prometheus reaches this watchpost.
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9115")]
+    pub(super) address: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SnippetKind {
+    /// The scrape job.
+    Prometheus,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_unit_file_of_blackbox_exporter_starts_us() {
+        let line = [
+            "watchpost",
+            "--config.file=/etc/b.yml",
+            "--web.listen-address=:9999",
+            "--log.level=warn",
+        ];
+        let cli = Cli::try_parse_from(line).unwrap();
+        assert_eq!(cli.run.config, [PathBuf::from("/etc/b.yml")]);
+        assert_eq!(cli.run.listen, [":9999"]);
+        assert_eq!(cli.run.log.level, log::Threshold::Warn);
+        assert!(Cli::try_parse_from(["watchpost", "stray"]).is_err());
+    }
+}

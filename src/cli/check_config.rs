@@ -1,0 +1,54 @@
+//! `watchpost check-config PATH…`: every problem at once.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use super::args::CheckConfigArgs;
+use super::{Exit, complain, environment, print};
+use crate::config::{self, Config, Problems};
+
+pub(super) fn run(args: &CheckConfigArgs) -> ExitCode {
+    match config::load(&args.paths, &environment::of_process()) {
+        Ok(config) => {
+            if !config.warnings.is_empty() {
+                complain(&config.warnings.to_string());
+            }
+            print(&summary(&config));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            complain(&refusal(&problems));
+            ExitCode::from(Exit::USAGE)
+        }
+    }
+}
+
+pub(super) fn refusal(problems: &Problems) -> String {
+    let errors = problems.errors();
+    let word = if errors == 1 { "error" } else { "errors" };
+    format!("{problems}\nconfiguration refused: {errors} {word}")
+}
+
+/// One line a section, so that a reader sees that what was meant was read.
+pub(super) fn summary(config: &Config) -> String {
+    let fixed: usize = config.probes.iter().map(|probe| probe.targets.len()).sum();
+    let found = config.probes.iter().filter(|probe| !probe.file_sd.is_empty()).count();
+    let mut text = format!(
+        "configuration is good: {}, {}, {}",
+        count(config.modules.len(), "module"),
+        count(config.probes.len(), "probe"),
+        count(fixed, "fixed target"),
+    );
+    if found > 0 {
+        write!(text, ", {} with targets from files", count(found, "probe")).ok();
+    }
+    if !config.references.is_empty() {
+        write!(text, ", {}", count(config.references.len(), "reference")).ok();
+    }
+    text.push('\n');
+    text
+}
+
+fn count(number: usize, word: &str) -> String {
+    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
+}

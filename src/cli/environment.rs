@@ -1,0 +1,37 @@
+//! What the process's surroundings say: variables, the host's name, the default configuration.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Environment;
+use crate::net::Net;
+
+/// Where a configuration is looked for when none is named.
+const DEFAULT_PATHS: [&str; 3] = ["watchpost.yml", "blackbox.yml", "probes"];
+
+/// What runs of this process share for talking to the network.
+pub(super) fn net() -> Net {
+    Net::from_system(variable)
+}
+
+/// The environment of this process.
+pub(super) fn of_process() -> Environment<'static> {
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Environment { variable: &variable, host_name }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment for the configuration"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The paths that were named, or the first default that exists.
+pub(super) fn config_paths(named: &[PathBuf]) -> Vec<PathBuf> {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
+    let found = DEFAULT_PATHS.iter().find(|path| Path::new(path).exists());
+    vec![PathBuf::from(found.unwrap_or(&DEFAULT_PATHS[0]))]
+}

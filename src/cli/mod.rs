@@ -1,0 +1,68 @@
+//! The verbs.
+//!
+//! This is the one place where an error is printed: problems of a configuration and our own errors go to standard error,
+//! what was asked for to standard output. Exit codes: 0 done, 1 the answer is no, 2 usage or configuration (`run` and
+//! `--config.check` say 1 there, as blackbox_exporter does).
+
+mod args;
+mod check_config;
+mod environment;
+mod init;
+mod probe;
+mod report;
+mod run;
+mod snippet;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+
+/// Parses the arguments and runs the verb.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.verb {
+        None => run::run(cli.run),
+        Some(Verb::Run(args)) => run::run(args),
+        Some(Verb::CheckConfig(args)) => check_config::run(&args),
+        Some(Verb::Probe(args)) => probe::run(&args),
+        Some(Verb::Init(args)) => init::run(&args),
+        Some(Verb::Snippet(args)) => snippet::run(&args),
+    }
+}
+
+/// `--help` and `--version` are answers; everything else is a usage error.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when the terminal is gone.
+    error.print().ok();
+    if error.use_stderr() { ExitCode::from(Exit::USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// Exit codes other than success.
+struct Exit;
+
+impl Exit {
+    /// The target failed, or a start could not be made.
+    const FAILED: u8 = 1;
+    /// Usage, or a configuration with problems.
+    const USAGE: u8 = 2;
+}
+
+/// Prints what was asked for. A closed pipe ends the program quietly, as `head` expects.
+fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(i32::from(Exit::FAILED));
+    }
+}
+
+fn complain(text: &str) {
+    use std::io::Write;
+    // Standard error is the last place to complain to.
+    writeln!(std::io::stderr().lock(), "{}", text.trim_end()).ok();
+}

@@ -1,0 +1,49 @@
+//! `watchpost run`: everything, until a signal.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::RunArgs;
+use super::{Exit, check_config, complain, environment, print};
+use crate::app::{self, AutoReloadOptions, Options};
+use crate::{config, log};
+
+pub(super) fn run(args: RunArgs) -> ExitCode {
+    log::start(args.log.level, args.log.format);
+    let paths = environment::config_paths(&args.config);
+    let config = match config::load(&paths, &environment::of_process()) {
+        Ok(config) => config,
+        Err(problems) => {
+            complain(&check_config::refusal(&problems));
+            return ExitCode::from(Exit::FAILED);
+        }
+    };
+    if !config.warnings.is_empty() {
+        complain(&config.warnings.to_string());
+    }
+    if args.check {
+        print(&check_config::summary(&config));
+        return ExitCode::SUCCESS;
+    }
+    let watched = paths.clone();
+    let every = Duration::from_secs(args.auto_reload_interval);
+    let auto_reload = args.auto_reload.then(|| AutoReloadOptions {
+        every,
+        fingerprint: Box::new(move || config::fingerprint(&watched)),
+    });
+    let options = Options {
+        load: Box::new(move || config::load(&paths, &environment::of_process())),
+        net: Arc::new(environment::net()),
+        listen: args.listen,
+        shard: args.shard.unwrap_or_default(),
+        auto_reload,
+    };
+    match app::run(config, options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error:#}"));
+            ExitCode::from(Exit::FAILED)
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The section `probes:`: what is asked, how often, and from when on it counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::File;
+use super::modules::Modules;
+use super::yaml::{self, Node, Position, Problem, Problems};
+use crate::model::{CheckId, Labels, Notify, Period, ProbePolicy, Target, Thresholds, mistake};
+use crate::probe::Module;
+use crate::target::{self, FileSd};
+
+/// How often a probe runs that does not say.
+const DEFAULT_INTERVAL: Period = Period::from_secs(30);
+/// The budget of a run where neither probe nor module says; at most the interval.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A shorter interval is a load test.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// An entry of `probes:`, checked.
+#[derive(Debug)]
+pub struct Probe {
+    pub policy: Arc<ProbePolicy>,
+    pub labels: Labels,
+    /// Targets written in the configuration.
+    pub targets: Vec<Target>,
+    /// Files with targets; relative names are already joined with the folder of the configuration.
+    pub file_sd: Vec<FileSd>,
+}
+
+/// An entry of `probes:`, as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spec {
+    /// Unique; the label `job`.
+    name: String,
+    /// A name of `modules:`.
+    module: String,
+    /// Default 30s.
+    interval: Option<Period>,
+    /// Default: the module's, or 10s, at most the interval.
+    timeout: Option<Period>,
+    #[serde(default)]
+    labels: Labels,
+    /// Runs in a row that must fail before the check is down; default 1.
+    failure_threshold: Option<Count>,
+    /// Runs in a row that must pass before it is up again; default 1.
+    success_threshold: Option<Count>,
+    /// Ask again this soon while a threshold is not reached; default: the interval.
+    retry_interval: Option<Period>,
+    /// How many targets must be up.
+    min_up: Option<usize>,
+    /// Upper bounds, in seconds, of `probe_run_duration_seconds` as a histogram.
+    #[serde(default)]
+    histogram: Vec<f64>,
+    #[serde(default)]
+    targets: Vec<target::Spec>,
+    #[serde(default)]
+    file_sd_configs: Vec<FileSd>,
+}
+
+/// A number of runs: 1 or more.
+#[derive(Debug, Clone, Copy)]
+struct Count(u32);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let count = text.parse().ok().filter(|count| *count > 0);
+        count.map(Self).ok_or_else(|| {
+            let what = format_args!("{text:?} is not a number of runs");
+            de::Error::custom(mistake(what, "write a whole number from 1 on"))
+        })
+    }
+}
+
+pub(super) fn read(files: &[File], modules: &Modules, problems: &mut Problems) -> Vec<Probe> {
+    let mut probes = Vec::new();
+    let mut names: BTreeMap<String, Position> = BTreeMap::new();
+    let mut ids: BTreeMap<CheckId, Position> = BTreeMap::new();
+    for file in files {
+        let Some(section) = file.section("probes") else { continue };
+        for (node, spec) in yaml::decode_list::<Spec>(section, problems) {
+            let at = node.find("name").at();
+            if let Some(first) = names.get(&spec.name) {
+                problems.push(
+                    Problem::error(format!("probe {:?} is defined twice", spec.name))
+                        .at(at)
+                        .related("first defined here", first)
+                        .hint("rename one of the two"),
+                );
+                continue;
+            }
+            names.insert(spec.name.clone(), at.clone());
+            let entry = Entry { node, file };
+            probes.extend(entry.build(spec, modules, &mut ids, problems));
+        }
+    }
+    probes
+}
+
+/// One entry with its place.
+struct Entry<'a> {
+    node: &'a Node,
+    file: &'a File,
+}
+
+impl Entry<'_> {
+    fn build(
+        &self,
+        spec: Spec,
+        modules: &Modules,
+        ids: &mut BTreeMap<CheckId, Position>,
+        problems: &mut Problems,
+    ) -> Option<Probe> {
+        self.check_name(&spec, problems);
+        let module = self.module(&spec, modules, problems)?;
+        let policy = Arc::new(self.policy(&spec, &module, problems));
+        let targets = self.targets(&spec, ids, problems);
+        self.check_targets(&spec, problems);
+        let file_sd = spec.file_sd_configs.into_iter().map(|c| self.join_folder(c)).collect();
+        Some(Probe { policy, labels: spec.labels, targets, file_sd })
+    }
+
+    fn error(&self, key: &str, what: String, hint: &str, problems: &mut Problems) {
+        problems.push(Problem::error(what).at(self.node.find(key).at()).hint(hint));
+    }
+
+    fn check_name(&self, spec: &Spec, problems: &mut Problems) {
+        if spec.name.is_empty() {
+            self.error("name", "the name is empty".into(), "it becomes the label job", problems);
+        }
+    }
+
+    fn module(
+        &self,
+        spec: &Spec,
+        modules: &Modules,
+        problems: &mut Problems,
+    ) -> Option<Arc<Module>> {
+        if let Some(module) = modules.ready.get(spec.module.as_str()) {
+            return Some(Arc::clone(module));
+        }
+        // A module that could not be built has been reported where it stands.
+        if !modules.named.contains_key(&spec.module) {
+            let known: Vec<&str> = modules.named.keys().map(String::as_str).collect();
+            let hint = match known.as_slice() {
+                [] => "define it under modules".to_owned(),
+                known => format!("define it under modules, or use one of {}", known.join(", ")),
+            };
+            self.error("module", format!("there is no module {:?}", spec.module), &hint, problems);
+        }
+        None
+    }
+
+    fn policy(&self, spec: &Spec, module: &Module, problems: &mut Problems) -> ProbePolicy {
+        let interval = spec.interval.unwrap_or(DEFAULT_INTERVAL).get();
+        if interval < MIN_INTERVAL {
+            self.error("interval", "an interval below 100ms".into(), "use 100ms or more", problems);
+        }
+        let written = spec.timeout.map(Period::get).or(module.timeout);
+        let timeout = written.unwrap_or(DEFAULT_TIMEOUT).min(interval);
+        if spec.timeout.is_some_and(|t| t.get() > interval) {
+            self.error(
+                "timeout",
+                "the timeout is longer than the interval".into(),
+                "a run never overlaps itself: make it shorter, or the interval longer",
+                problems,
+            );
+        }
+        if spec.timeout.is_some_and(|t| t.get().is_zero()) {
+            self.error(
+                "timeout",
+                "a timeout of zero".into(),
+                "no target can answer in no time",
+                problems,
+            );
+        }
+        self.check_histogram(&spec.histogram, problems);
+        ProbePolicy {
+            name: spec.name.as_str().into(),
+            module: Arc::clone(&module.name),
+            prober: module.prober.kind(),
+            phases: module.phases_family(),
+            interval,
+            timeout,
+            thresholds: Thresholds {
+                failure: spec.failure_threshold.map_or(1, |count| count.0),
+                success: spec.success_threshold.map_or(1, |count| count.0),
+            },
+            retry_interval: spec.retry_interval.map(Period::get).filter(|r| *r < interval),
+            min_up: spec.min_up,
+            pipeline: false,
+            notify: Notify::default(),
+            histogram: spec.histogram.as_slice().into(),
+        }
+    }
+
+    fn check_histogram(&self, bounds: &[f64], problems: &mut Problems) {
+        if bounds.iter().any(|b| !b.is_finite()) || bounds.windows(2).any(|w| w[0] >= w[1]) {
+            self.error(
+                "histogram",
+                "the bounds of the histogram do not rise".into(),
+                "write upper bounds in seconds from small to large, such as [0.1, 0.5, 1, 5]",
+                problems,
+            );
+        }
+    }
+
+    fn targets(
+        &self,
+        spec: &Spec,
+        ids: &mut BTreeMap<CheckId, Position>,
+        problems: &mut Problems,
+    ) -> Vec<Target> {
+        let targets: Vec<Target> = spec.targets.iter().map(|t| t.0.clone()).collect();
+        for (index, target) in targets.iter().enumerate() {
+            let at = self.node.find(&format!("targets.{index}")).at();
+            let id = CheckId::of(&spec.name, target);
+            if let Some(first) = ids.get(&id) {
+                problems.push(
+                    Problem::error(format!("target {:?} stands here twice", target.address))
+                        .at(at)
+                        .related("first here", first)
+                        .hint("remove one; targets differ by address, hostname, headers or authorization"),
+                );
+            }
+            ids.entry(id).or_insert_with(|| at.clone());
+        }
+        targets
+    }
+
+    fn check_targets(&self, spec: &Spec, problems: &mut Problems) {
+        if spec.targets.is_empty() && spec.file_sd_configs.is_empty() {
+            problems.push(
+                Problem::warning(format!("probe {:?} has no targets", spec.name))
+                    .at(self.node.find("name").at())
+                    .hint("give it targets or file_sd_configs"),
+            );
+        }
+        let fixed = spec.file_sd_configs.is_empty();
+        if spec.min_up.is_some_and(|min_up| min_up == 0 || (fixed && min_up > spec.targets.len())) {
+            let what = format!("min_up does not fit {} targets", spec.targets.len());
+            self.error(
+                "min_up",
+                what,
+                "it is how many targets must be up: 1 to all of them",
+                problems,
+            );
+        }
+    }
+
+    fn join_folder(&self, mut config: FileSd) -> FileSd {
+        for pattern in &mut config.files {
+            *pattern = pattern.within(self.file.folder());
+        }
+        config
+    }
+}

@@ -1,0 +1,183 @@
+//! A request out, a response's head in, then its body chunk by chunk.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+
+use super::drive::{Drive, Tasks};
+use super::error::{body_failed, head_failed, head_timed_out};
+use super::payload::Payload;
+use super::tap::{Seen, Tap};
+use super::{MAX_HEAD_BYTES, MAX_HEADERS, Protocol, Wire};
+use crate::model::{Answer, Fault, Phase};
+use crate::net::{Deadline, Stopwatch};
+
+/// What is asked on a connection, and of whom.
+#[derive(Debug)]
+pub struct Sent {
+    pub request: ::http::Request<Payload>,
+    pub protocol: Protocol,
+    pub peer: SocketAddr,
+}
+
+/// A response whose body is still on its way.
+#[derive(Debug)]
+pub struct Response {
+    pub head: ::http::response::Parts,
+    /// The declared length of the body.
+    pub declared: Option<u64>,
+    body: Incoming,
+    drive: Drive,
+    received: u64,
+    /// What was left of the time when the body began.
+    budget: Duration,
+}
+
+/// Sends a request and waits for the head of its answer, in the phase `processing`; the phase `transfer` begins with the
+/// answer's first byte.
+pub async fn exchange(
+    wire: Wire,
+    sent: Sent,
+    deadline: Deadline,
+    watch: &mut Stopwatch,
+) -> Result<Response, Answer> {
+    watch.enter(Phase::Processing);
+    let (tap, seen) = Tap::new(wire);
+    let http1 = sent.protocol == Protocol::Http1;
+    let peer = sent.peer;
+    let budget = deadline.left();
+    let mut began = false;
+    let head = {
+        let mut on_progress = |seen: &Seen, watch: &mut Stopwatch| {
+            // The first bytes on an h2 connection are settings, not an answer.
+            if http1 && !began && seen.received() > 0 {
+                began = true;
+                watch.enter(Phase::Transfer);
+            }
+        };
+        let asked = ask(tap, sent, &seen, watch, &mut on_progress);
+        deadline.limit(asked).await
+    };
+    match head {
+        Ok(Ok((response, drive))) => {
+            if !began {
+                watch.enter(Phase::Transfer);
+            }
+            Ok(Response::new(response, drive, deadline.left()))
+        }
+        Ok(Err(error)) => Err(head_failed(&error, &seen, peer)),
+        Err(_) => Err(head_timed_out(&seen, began, budget)),
+    }
+}
+
+async fn ask(
+    tap: Tap,
+    sent: Sent,
+    seen: &Arc<Seen>,
+    watch: &mut Stopwatch,
+    on_progress: &mut (impl FnMut(&Seen, &mut Stopwatch) + Send),
+) -> hyper::Result<(::http::Response<Incoming>, Drive)> {
+    match sent.protocol {
+        Protocol::Http1 => {
+            let (mut sender, connection) = http1::Builder::new()
+                .max_headers(MAX_HEADERS)
+                .max_buf_size(MAX_HEAD_BYTES)
+                .handshake(tap)
+                .await?;
+            let drive = Drive::Http1(Box::new(connection));
+            answered(drive, sender.send_request(sent.request), seen, watch, on_progress).await
+        }
+        Protocol::Http2 => {
+            let tasks = Tasks::default();
+            let (mut sender, connection) = http2::Builder::new(tasks.clone())
+                .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+                .handshake(tap)
+                .await?;
+            let drive = Drive::Http2(Box::new(connection), tasks);
+            answered(drive, sender.send_request(sent.request), seen, watch, on_progress).await
+        }
+    }
+}
+
+async fn answered(
+    mut drive: Drive,
+    response: impl Future<Output = hyper::Result<::http::Response<Incoming>>>,
+    seen: &Seen,
+    watch: &mut Stopwatch,
+    on_progress: &mut (impl FnMut(&Seen, &mut Stopwatch) + Send),
+) -> hyper::Result<(::http::Response<Incoming>, Drive)> {
+    let mut response = pin!(response);
+    let mut broke = None;
+    let response = std::future::poll_fn(|cx| {
+        broke = drive.advance(cx).or(broke.take());
+        on_progress(seen, watch);
+        match response.as_mut().poll(cx) {
+            // The connection knows better what happened to it than the request that it dropped.
+            Poll::Ready(Err(error)) => Poll::Ready(Err(broke.take().unwrap_or(error))),
+            other => other,
+        }
+    })
+    .await?;
+    Ok((response, drive))
+}
+
+impl Response {
+    fn new(response: ::http::Response<Incoming>, drive: Drive, budget: Duration) -> Self {
+        let (head, body) = response.into_parts();
+        let declared = body.size_hint().exact();
+        Self { head, declared, body, drive, received: 0, budget }
+    }
+
+    /// The next piece of the body as it came; `None` at its end.
+    pub async fn chunk(&mut self, deadline: Deadline) -> Result<Option<Bytes>, Answer> {
+        loop {
+            // A body that is always ready would never let the timer speak.
+            if deadline.left().is_zero() {
+                return Err(self.timed_out());
+            }
+            let next = std::future::poll_fn(|cx| self.poll_frame(cx));
+            let Ok(frame) = deadline.limit(next).await else { return Err(self.timed_out()) };
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|e| body_failed(&e, self.received, self.declared))?;
+            // Trailers say nothing that a rule could ask for.
+            let Ok(data) = frame.into_data() else { continue };
+            self.received += data.len() as u64;
+            if !data.is_empty() {
+                return Ok(Some(data));
+            }
+        }
+    }
+
+    fn timed_out(&self) -> Answer {
+        Fault::BodyTimeout { received: self.received, budget: self.budget }.into()
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        if let ready @ Poll::Ready(_) = Pin::new(&mut self.body).poll_frame(cx) {
+            return ready;
+        }
+        // An error of the connection reaches the body too.
+        drop(self.drive.advance(cx));
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    /// Reads the body to its end into memory, at most `limit` bytes of it.
+    pub async fn collect(mut self, limit: usize, deadline: Deadline) -> Result<Vec<u8>, Answer> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.chunk(deadline).await? {
+            if all.len() + chunk.len() > limit {
+                return Err(Fault::BodyTooLarge { limit: limit as u64 }.into());
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all)
+    }
+}

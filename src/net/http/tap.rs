@@ -1,0 +1,110 @@
+//! Watches what arrives on a connection: how much, and how it begins.
+//!
+//! hyper owns the connection while it speaks and its errors do not say what came. "Nothing came", "it hung up" and "an ssh
+//! server answers there" are different incidents.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use hyper::rt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Wire;
+
+/// How much of the beginning is kept, for the text of a fault.
+const KEPT_BYTES: usize = 80;
+
+/// What has arrived so far.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    received: AtomicU64,
+    beginning: OnceLock<Box<[u8]>>,
+}
+
+impl Seen {
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn beginning(&self) -> &[u8] {
+        self.beginning.get().map_or(&[], |kept| kept)
+    }
+
+    fn note(&self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.received() == 0 && !bytes.starts_with(b"HTTP/") {
+            self.beginning.get_or_init(|| bytes.iter().copied().take(KEPT_BYTES).collect());
+        }
+        self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// A connection under watch, in hyper's terms.
+#[derive(Debug)]
+pub(super) struct Tap {
+    wire: Wire,
+    seen: Arc<Seen>,
+}
+
+impl Tap {
+    pub(super) fn new(wire: Wire) -> (Self, Arc<Seen>) {
+        let seen = Arc::<Seen>::default();
+        (Self { wire, seen: Arc::clone(&seen) }, seen)
+    }
+}
+
+/// The most that is read at once: enough for a small answer, and a bound on the stack.
+const READ_BYTES: usize = 8 * 1024;
+
+impl rt::Read for Tap {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // hyper's cursor hands out its memory only to unsafe code; a copy of a few kilobytes costs less than that.
+        let mut space = [std::mem::MaybeUninit::uninit(); READ_BYTES];
+        let wanted = cursor.remaining().min(READ_BYTES);
+        let mut buffer = ReadBuf::uninit(&mut space[..wanted]);
+        std::task::ready!(Pin::new(&mut this.wire).poll_read(cx, &mut buffer))?;
+        this.seen.note(buffer.filled());
+        cursor.put_slice(buffer.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl rt::Write for Tap {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().wire).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().wire).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,273 @@
+//! Making the library's configuration from the settings, and the handshake.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, SupportedProtocolVersion, version};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use super::settings::set;
+use super::trust::Trust;
+use super::verify::{HandshakeSignatures, decide};
+use super::{Session, Sniff, TlsSettings, TlsStream, TlsVersion, failure};
+use crate::model::{Answer, Fault, Phase, Unknown};
+use crate::net::{Certificate, Deadline, Stopwatch};
+
+/// The largest file of certificates or keys that is read.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Settings, and what was made of them at the first handshake. Files are read again when they change.
+#[derive(Debug)]
+pub struct TlsClient {
+    settings: TlsSettings,
+    made: Mutex<Option<Made>>,
+}
+
+/// A configuration of the library and the files that it was made from.
+#[derive(Debug, Clone)]
+struct Made {
+    config: Arc<ClientConfig>,
+    trust: Arc<Trust>,
+    files: FileStamps,
+}
+
+/// For each file its time of modification and length, by which a change is noticed.
+type FileStamps = Vec<Option<(SystemTime, u64)>>;
+
+impl TlsClient {
+    pub const fn new(settings: TlsSettings) -> Self {
+        Self { settings, made: Mutex::new(None) }
+    }
+
+    pub const fn settings(&self) -> &TlsSettings {
+        &self.settings
+    }
+
+    /// The configured `server_name`, if it is set.
+    pub fn server_name(&self) -> Option<&str> {
+        set(self.settings.server_name.as_ref())
+    }
+
+    /// Reads what the settings name, so that a missing file is told before anybody is asked. The handshake does it too.
+    pub async fn prepare(&self, deadline: Deadline) -> Result<(), Answer> {
+        self.current(deadline).await.map(|_| ())
+    }
+
+    /// Shakes hands over `io` in the phase `tls`. `server_name` is the name to ask for and to verify unless the
+    /// settings have one; an address is verified against the certificate's addresses and not sent.
+    pub async fn handshake<IO>(
+        &self,
+        io: IO,
+        server_name: &str,
+        alpn: &[&[u8]],
+        deadline: Deadline,
+        watch: &mut Stopwatch,
+    ) -> Result<(TlsStream<IO>, Session), Answer>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        watch.enter(Phase::Tls);
+        let made = self.current(deadline).await?;
+        let name = self.server_name().unwrap_or(server_name);
+        let name = parse_name(name)?;
+        let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let connecting = TlsConnector::from(made.config)
+            .with_alpn(alpn)
+            .connect(name.clone(), Sniff::new(io))
+            .into_fallible();
+        let stream = deadline
+            .limit(connecting)
+            .await
+            .map_err(|expired| Fault::TlsTimeout { budget: expired.budget })?
+            .map_err(|(error, io)| failure::answer(&error, &io))?;
+        let session = self.session(&stream, &made.trust, &name);
+        watch.stop();
+        Ok((stream, session))
+    }
+
+    fn session<IO>(&self, stream: &TlsStream<IO>, trust: &Trust, name: &ServerName<'_>) -> Session {
+        let (_, connection) = stream.get_ref();
+        let sent = connection.peer_certificates().unwrap_or_default();
+        let chain: Vec<Certificate> = sent.iter().map(|der| Certificate::parse(der)).collect();
+        let now = UnixTime::now();
+        let at = i64::try_from(now.as_secs())
+            .ok()
+            .and_then(|seconds| Timestamp::from_second(seconds).ok())
+            .unwrap_or(Timestamp::MAX);
+        Session {
+            version: connection.protocol_version().map_or("unknown", failure::version_label),
+            cipher: connection
+                .negotiated_cipher_suite()
+                .map_or("unknown", |suite| failure::cipher_label(suite.suite())),
+            alpn: connection.alpn_protocol().map(Into::into),
+            verified: decide(sent, &chain, trust, name, at),
+            chain,
+            skip_verify: self.settings.insecure_skip_verify,
+            at,
+        }
+    }
+
+    /// What was made last, or made anew if a file changed.
+    async fn current(&self, deadline: Deadline) -> Result<Made, Answer> {
+        let paths = self.paths();
+        let files = if paths.is_empty() { Vec::new() } else { stamps(paths, deadline).await? };
+        let kept = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(made) = kept.filter(|made| made.files == files) {
+            return Ok(made);
+        }
+        let settings = self.settings.clone();
+        let made = blocking(deadline, move || make(&settings, files)).await??;
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
+        Ok(made)
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let settings = &self.settings;
+        [&settings.ca_file, &settings.cert_file, &settings.key_file]
+            .into_iter()
+            .filter_map(|path| set(path.as_ref()).map(PathBuf::from))
+            .collect()
+    }
+}
+
+/// Runs `work`, which touches files, where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    deadline: Deadline,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Answer> {
+    deadline
+        .limit(tokio::task::spawn_blocking(work))
+        .await
+        .map_err(|_| setup("reading the files of tls_config took too long"))?
+        .map_err(|_| Unknown::Defect.into())
+}
+
+fn setup(what: impl Into<String>) -> Answer {
+    Unknown::Setup(what.into().into()).into()
+}
+
+async fn stamps(paths: Vec<PathBuf>, deadline: Deadline) -> Result<FileStamps, Answer> {
+    let stamp = |path: &PathBuf| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len()))
+    };
+    blocking(deadline, move || paths.iter().map(stamp).collect()).await
+}
+
+fn parse_name(name: &str) -> Result<ServerName<'static>, Answer> {
+    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    // A zone names an interface of ours; it is no part of the peer's name.
+    let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
+    ServerName::try_from(bare.to_owned())
+        .map_err(|_| setup(format!("{name:?} cannot be a TLS server name")))
+}
+
+fn make(settings: &TlsSettings, files: FileStamps) -> Result<Made, Answer> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let trust = trust(settings)?;
+    let verifier = Arc::new(HandshakeSignatures);
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions(settings)?)
+        .map_err(|error| setup(format!("tls_config: {error}")))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity(settings)? {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| setup(format!("tls_config: client certificate: {error}")))?,
+    };
+    // Each run must see the whole handshake, with the chain.
+    config.resumption = Resumption::disabled();
+    Ok(Made { config: Arc::new(config), trust, files })
+}
+
+fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVersion>, Answer> {
+    let min = settings.min_version.unwrap_or(TlsVersion::Tls10);
+    let max = settings.max_version.unwrap_or(TlsVersion::Tls13);
+    let known = [(TlsVersion::Tls12, &version::TLS12), (TlsVersion::Tls13, &version::TLS13)];
+    let wanted: Vec<_> = known
+        .iter()
+        .filter(|(v, _)| (min..=max).contains(v))
+        .map(|(_, version)| *version)
+        .collect();
+    if wanted.is_empty() {
+        return Err(setup(format!(
+            "tls_config: no version from {} to {} can be spoken",
+            min.label(),
+            max.label()
+        )));
+    }
+    Ok(wanted)
+}
+
+fn trust(settings: &TlsSettings) -> Result<Arc<Trust>, Answer> {
+    if set(settings.ca_ref.as_ref()).is_some() {
+        return Err(setup("tls_config: there is no secret manager to take ca_ref from"));
+    }
+    if let Some(pem) = pem("ca", settings.ca.as_ref(), settings.ca_file.as_ref())? {
+        let certificates = certificates("ca", &pem)?;
+        return Ok(Arc::new(Trust::new(certificates)));
+    }
+    let system = Trust::system();
+    if system.is_empty() && !settings.insecure_skip_verify {
+        return Err(setup("this system has no trusted certificates; set tls_config.ca_file"));
+    }
+    Ok(system)
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn identity(settings: &TlsSettings) -> Result<Option<Identity>, Answer> {
+    if set(settings.cert_ref.as_ref()).is_some() || set(settings.key_ref.as_ref()).is_some() {
+        return Err(setup(
+            "tls_config: there is no secret manager to take cert_ref or key_ref from",
+        ));
+    }
+    let Some(chain) = pem("cert", settings.cert.as_ref(), settings.cert_file.as_ref())? else {
+        return Ok(None);
+    };
+    let key = settings.key.as_ref().map(|key| key.reveal().to_owned());
+    let Some(key) = pem("key", key.as_ref(), settings.key_file.as_ref())? else {
+        return Err(setup("tls_config: a client certificate without its key"));
+    };
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .map_err(|_| setup("tls_config: key is not an unencrypted private key in PEM"))?;
+    Ok(Some((certificates("cert", &chain)?, key)))
+}
+
+fn pem(
+    name: &str,
+    text: Option<&String>,
+    file: Option<&String>,
+) -> Result<Option<Vec<u8>>, Answer> {
+    if let Some(text) = set(text) {
+        return Ok(Some(text.as_bytes().to_vec()));
+    }
+    let Some(path) = set(file) else { return Ok(None) };
+    read(path).map(Some).map_err(|error| setup(format!("tls_config: {name}_file {path}: {error}")))
+}
+
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    if std::fs::metadata(path)?.len() > MAX_FILE_BYTES {
+        return Err(io::Error::other("larger than 4 MiB"));
+    }
+    std::fs::read(path)
+}
+
+fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Answer> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all),
+        Ok(_) => Err(setup(format!("tls_config: {name} has no certificate in PEM"))),
+        Err(error) => Err(setup(format!("tls_config: {name} is not PEM: {error}"))),
+    }
+}

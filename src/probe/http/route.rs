@@ -1,0 +1,169 @@
+//! From a link to a connection that HTTP can be spoken on: address, proxy, tunnel, TLS.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::proxying::Proxying;
+use crate::model::{Answer, Fault, Phase};
+use crate::net::http::{Hop, Link, Protocol, Proxy, ProxyScheme, Scheme, Tunnel, Wire};
+use crate::net::{Deadline, IpPreference, Net, Session, Stopwatch, TlsClient, dial};
+
+const H2: &[u8] = b"h2";
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// How connections of a module are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route<'a> {
+    pub(super) net: &'a Net,
+    pub(super) tls: &'a TlsClient,
+    pub(super) proxying: &'a Proxying,
+    pub(super) preference: IpPreference,
+    pub(super) http2: bool,
+    pub(super) deadline: Deadline,
+}
+
+/// A connection, ready for a request.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) wire: Wire,
+    pub(super) protocol: Protocol,
+    pub(super) peer: SocketAddr,
+    pub(super) session: Option<Session>,
+    /// The request goes to a proxy which must be told the whole URL.
+    pub(super) absolute_form: bool,
+    /// What that proxy wants to see.
+    pub(super) proxy_authorization: Option<String>,
+}
+
+impl Route<'_> {
+    /// Connects to `link`, whose address is `ip` unless the proxy is to find it.
+    pub(super) async fn open(
+        &self,
+        link: &Link,
+        ip: Option<IpAddr>,
+        server_name: &str,
+        watch: &mut Stopwatch,
+    ) -> Result<Connected, Answer> {
+        match self.proxying.choose(link, ip, &self.net.proxies) {
+            Some(proxy) => self.through(proxy, link, ip, server_name, watch).await,
+            None => self.direct(link, ip, server_name, watch).await,
+        }
+    }
+
+    async fn direct(
+        &self,
+        link: &Link,
+        ip: Option<IpAddr>,
+        server_name: &str,
+        watch: &mut Stopwatch,
+    ) -> Result<Connected, Answer> {
+        let ip = match ip {
+            Some(ip) => ip,
+            None => self.resolve(&link.host, watch).await?,
+        };
+        let stream = dial(ip, link.port(), None, self.deadline, watch).await?;
+        let peer = SocketAddr::new(ip, link.port());
+        self.secure(Wire::Tcp(stream), link, peer, server_name, watch).await
+    }
+
+    async fn secure(
+        &self,
+        wire: Wire,
+        link: &Link,
+        peer: SocketAddr,
+        server_name: &str,
+        watch: &mut Stopwatch,
+    ) -> Result<Connected, Answer> {
+        let (wire, session) = if link.is_tls() {
+            let alpn: &[&[u8]] = if self.http2 { &[H2, HTTP_1_1] } else { &[] };
+            let shaken = self.tls.handshake(wire, server_name, alpn, self.deadline, watch);
+            let (stream, session) = shaken.await?;
+            (Wire::Tls(Box::new(stream)), Some(session))
+        } else {
+            (wire, None)
+        };
+        let h2 = session.as_ref().is_some_and(|s| s.alpn.as_deref() == Some(H2));
+        let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
+        Ok(Connected {
+            wire,
+            protocol,
+            peer,
+            session,
+            absolute_form: false,
+            proxy_authorization: None,
+        })
+    }
+
+    async fn through(
+        &self,
+        proxy: &Proxy,
+        link: &Link,
+        ip: Option<IpAddr>,
+        server_name: &str,
+        watch: &mut Stopwatch,
+    ) -> Result<Connected, Answer> {
+        let (mut wire, peer) =
+            self.reach(proxy, watch).await.map_err(|answer| refused(proxy, answer))?;
+        if link.scheme == Scheme::Http && proxy.scheme != ProxyScheme::Socks5 {
+            return Ok(Connected {
+                wire,
+                protocol: Protocol::Http1,
+                peer,
+                session: None,
+                absolute_form: true,
+                proxy_authorization: proxy.authorization(),
+            });
+        }
+        let to = match ip {
+            Some(ip) => Hop::Ip(SocketAddr::new(ip, link.port())),
+            None => Hop::Name(&link.host, link.port()),
+        };
+        let headers = &self.proxying.connect_headers;
+        watch.enter(Phase::Connect);
+        Tunnel { proxy, to, headers }.open(&mut wire, self.deadline).await?;
+        watch.stop();
+        self.secure(wire, link, peer, server_name, watch).await
+    }
+
+    async fn reach(
+        &self,
+        proxy: &Proxy,
+        watch: &mut Stopwatch,
+    ) -> Result<(Wire, SocketAddr), Answer> {
+        // Address facts and the phase `resolve` are the target's.
+        let mut aside = Stopwatch::default();
+        let ip = self.resolve(&proxy.host, &mut aside).await?;
+        let stream = dial(ip, proxy.port, None, self.deadline, watch).await?;
+        let peer = SocketAddr::new(ip, proxy.port);
+        if proxy.scheme != ProxyScheme::Https {
+            return Ok((Wire::Tcp(stream), peer));
+        }
+        watch.enter(Phase::Connect);
+        let wire = Wire::Tcp(stream);
+        let shaken = self.tls.handshake(wire, &proxy.host, &[], self.deadline, &mut aside).await;
+        let (stream, session) = shaken?;
+        if let Some(fault) = session.refusal() {
+            return Err(fault.clone().into());
+        }
+        Ok((Wire::Tls(Box::new(stream)), peer))
+    }
+
+    pub(super) async fn resolve(
+        &self,
+        host: &str,
+        watch: &mut Stopwatch,
+    ) -> Result<IpAddr, Answer> {
+        self.net.resolver.resolve(host, self.preference, self.deadline, watch).await
+    }
+}
+
+/// What failed on the way to a proxy says nothing about the target.
+fn refused(proxy: &Proxy, answer: Answer) -> Answer {
+    match answer {
+        Answer::Fail(fault) => Fault::ProxyRefused {
+            proxy: proxy.to_string().into(),
+            detail: fault.to_string().into(),
+        }
+        .into(),
+        other => other,
+    }
+}

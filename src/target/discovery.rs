@@ -1,0 +1,272 @@
+//! The targets of every probe: fixed ones first, then what its files yield.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use prometheus::{GaugeVec, IntGaugeVec, Registry};
+
+use super::source::FileSource;
+use super::{Decoder, FileSd, Pattern};
+use crate::model::{CheckId, Stamp, Target, family};
+
+/// The value of the label `mechanism`.
+const MECHANISM: &str = "file";
+/// How many duplicates of a probe are named in the log.
+const MAX_NAMED: usize = 10;
+
+/// Where a probe's targets come from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    pub probe: Arc<str>,
+    /// Written in the configuration. They come first, so they win over equal ones from a file.
+    pub fixed: Vec<Target>,
+    /// Patterns as seen from the working directory: see [`Pattern::within`].
+    pub files: Vec<FileSd>,
+}
+
+/// The targets of one probe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetSet {
+    pub probe: Arc<str>,
+    /// Stays the same `Arc` while the list does.
+    pub targets: Arc<[Target]>,
+}
+
+/// The targets of all probes.
+pub type Snapshot = Arc<BTreeMap<Arc<str>, TargetSet>>;
+
+/// Reads what the configuration names, and keeps what was good. It blocks: see [`Watcher`](super::Watcher).
+pub struct Discovery {
+    probes: BTreeMap<Arc<str>, Probe>,
+    snapshot: Snapshot,
+    decoder: Decoder,
+    meters: Meters,
+}
+
+#[derive(Debug, Default)]
+struct Probe {
+    fixed: Vec<Target>,
+    sources: BTreeMap<Pattern, FileSource>,
+    files: BTreeSet<String>,
+}
+
+impl Discovery {
+    pub fn new(decoder: Decoder, meters: Meters) -> Self {
+        Self { probes: BTreeMap::new(), snapshot: Snapshot::default(), decoder, meters }
+    }
+
+    /// Takes over a new configuration and reads everything that is new in it. Sources that stay keep their last good
+    /// lists. Later sources of the same probe are added to it.
+    pub fn configure(&mut self, all: Vec<Sources>, now: Stamp) -> Snapshot {
+        let mut before = std::mem::take(&mut self.probes);
+        for sources in all {
+            let old = before.get_mut(&sources.probe);
+            let probe = self.probes.entry(sources.probe).or_default();
+            probe.fixed.extend(sources.fixed);
+            let mut old = old.map(|old| (&mut old.sources, &mut old.files));
+            if let Some((_, files)) = &mut old {
+                probe.files.append(files);
+            }
+            for config in &sources.files {
+                for pattern in &config.files {
+                    let refresh = config.refresh_interval.get();
+                    let known = old.as_mut().and_then(|(sources, _)| sources.remove(pattern));
+                    let new = || FileSource::new(pattern.clone(), refresh);
+                    let source = probe.sources.entry(pattern.clone());
+                    source.or_insert_with(|| known.unwrap_or_else(new)).set_refresh(refresh);
+                }
+            }
+        }
+        for (name, gone) in before {
+            self.meters.forget(&name, gone.sources.keys(), &gone.files);
+            if !self.probes.contains_key(&name) {
+                self.meters.forget_probe(&name);
+            }
+        }
+        self.look(now, true);
+        self.snapshot.clone()
+    }
+
+    /// Looks at all files again. Gives all targets when something changed.
+    pub fn refresh(&mut self, now: Stamp) -> Option<Snapshot> {
+        self.look(now, false).then(|| self.snapshot.clone())
+    }
+
+    /// What cannot be used now: probe, source and why.
+    pub fn failures(&self) -> Vec<(Arc<str>, String, String)> {
+        let mut failures = Vec::new();
+        for (name, probe) in &self.probes {
+            for (pattern, source) in &probe.sources {
+                let each = source.failures().into_iter();
+                failures.extend(each.map(|why| (name.clone(), pattern.to_string(), why)));
+            }
+        }
+        failures
+    }
+
+    fn look(&mut self, now: Stamp, all: bool) -> bool {
+        let mut sets = BTreeMap::new();
+        let mut changed = self.snapshot.len() != self.probes.len();
+        for (name, probe) in &mut self.probes {
+            let mut moved = all;
+            for source in probe.sources.values_mut() {
+                moved |= source.look(now, &self.decoder);
+            }
+            self.meters.tell(name, probe, now);
+            let known = self.snapshot.get(name);
+            let set = match known {
+                Some(known) if !moved => known.clone(),
+                _ => {
+                    let (targets, duplicates) = probe.merge(name);
+                    self.meters.duplicates(name, duplicates);
+                    let same = known.filter(|known| *known.targets == *targets);
+                    changed |= same.is_none();
+                    same.cloned().unwrap_or_else(|| TargetSet {
+                        probe: name.clone(),
+                        targets: targets.into(),
+                    })
+                }
+            };
+            sets.insert(name.clone(), set);
+        }
+        if changed {
+            self.snapshot = Arc::new(sets);
+        }
+        changed
+    }
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").field("probes", &self.probes).finish_non_exhaustive()
+    }
+}
+
+/// Where a target was found.
+#[derive(Debug, Clone, Copy)]
+enum Place<'a> {
+    Config,
+    /// The file, and the target's number in it, from 1.
+    File(&'a Path, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config => f.write_str("configuration"),
+            Self::File(path, number) => write!(f, "{} target {number}", path.display()),
+        }
+    }
+}
+
+impl Probe {
+    /// All targets, without those that would be the same check as an earlier one; and how many those are.
+    fn merge(&self, name: &str) -> (Vec<Target>, usize) {
+        let fixed = self.fixed.iter().map(|target| (Place::Config, target));
+        let parts = self.sources.values().flat_map(FileSource::parts);
+        let found = parts.flat_map(|(path, targets)| {
+            let numbered = targets.iter().enumerate();
+            numbered.map(move |(index, target)| (Place::File(path, index + 1), target))
+        });
+        let mut places: HashMap<CheckId, Place<'_>> = HashMap::new();
+        let mut merged = Vec::new();
+        let mut duplicates = 0;
+        for (place, target) in fixed.chain(found) {
+            match places.entry(CheckId::of(name, target)) {
+                Entry::Vacant(free) => {
+                    free.insert(place);
+                    merged.push(target.clone());
+                }
+                Entry::Occupied(first) => {
+                    duplicates += 1;
+                    if duplicates <= MAX_NAMED {
+                        let (first, target) = (first.get(), &target.address);
+                        tracing::warn!(probe = name, target, %first, second = %place, "duplicate target is left out");
+                    }
+                }
+            }
+        }
+        if duplicates > MAX_NAMED {
+            tracing::warn!(probe = name, duplicates, "more duplicate targets are left out");
+        }
+        (merged, duplicates)
+    }
+}
+
+/// Handles of the discovery's own metrics.
+#[derive(Debug, Clone)]
+pub struct Meters {
+    targets: IntGaugeVec,
+    last_success: GaugeVec,
+    failed: IntGaugeVec,
+    modified: GaugeVec,
+    duplicates: IntGaugeVec,
+}
+
+impl Meters {
+    /// Registers the families; once for a process.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            targets: family::DISCOVERY_TARGETS.int_gauges(registry),
+            last_success: family::DISCOVERY_LAST_SUCCESS.gauges(registry),
+            failed: family::DISCOVERY_FAILED.int_gauges(registry),
+            modified: family::DISCOVERY_MTIME.gauges(registry),
+            duplicates: family::DISCOVERY_DUPLICATES.int_gauges(registry),
+        }
+    }
+
+    fn duplicates(&self, probe: &str, count: usize) {
+        self.duplicates.with_label_values(&[probe]).set(signed(count));
+    }
+
+    fn tell(&self, name: &str, probe: &mut Probe, now: Stamp) {
+        let mut files = BTreeSet::new();
+        for (pattern, source) in &probe.sources {
+            let labels = [name, MECHANISM, pattern.as_str()];
+            let failed = !source.failures().is_empty();
+            self.targets.with_label_values(&labels).set(signed(source.yields()));
+            self.failed.with_label_values(&labels).set(i64::from(failed));
+            let last_success = self.last_success.with_label_values(&labels);
+            if !failed {
+                last_success.set(now.unix_seconds());
+            }
+            for (path, modified) in source.modified() {
+                let path = path.to_string_lossy().into_owned();
+                self.modified.with_label_values(&[name, MECHANISM, &path]).set(modified);
+                files.insert(path);
+            }
+        }
+        for gone in probe.files.difference(&files) {
+            self.modified.remove_label_values(&[name, MECHANISM, gone]).ok();
+        }
+        probe.files = files;
+    }
+
+    fn forget<'a>(
+        &self,
+        probe: &str,
+        patterns: impl Iterator<Item = &'a Pattern>,
+        files: &BTreeSet<String>,
+    ) {
+        for pattern in patterns {
+            let labels = [probe, MECHANISM, pattern.as_str()];
+            self.targets.remove_label_values(&labels).ok();
+            self.failed.remove_label_values(&labels).ok();
+            self.last_success.remove_label_values(&labels).ok();
+        }
+        for file in files {
+            self.modified.remove_label_values(&[probe, MECHANISM, file]).ok();
+        }
+    }
+
+    fn forget_probe(&self, probe: &str) {
+        self.duplicates.remove_label_values(&[probe]).ok();
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

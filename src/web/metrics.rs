@@ -1,0 +1,103 @@
+//! `/metrics`: the results of every check, then our own numbers.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::Site;
+use crate::clock;
+use crate::metrics::exposition::{Encoding, Writer};
+use crate::metrics::{Shown, render_own, render_results};
+
+pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let encoding = Encoding::negotiate(accept);
+    let gzip = accepts_gzip(&headers);
+    if is_prometheus(&headers) {
+        let now = u64::try_from(clock::boot().as_millis()).unwrap_or(u64::MAX);
+        site.scraped.store(now, Ordering::Relaxed);
+    }
+    site.scrapes.with_label_values(&["/metrics"]).inc();
+    // Rendering is work, not waiting: it has no place on the threads that answer health checks.
+    let rendering = tokio::task::spawn_blocking(move || {
+        let timer = site.rendering("/metrics").start_timer();
+        let page = render(&site, encoding);
+        timer.observe_duration();
+        if gzip { compress(&page) } else { Ok(page) }
+    });
+    let Ok(Ok(body)) = rendering.await else {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "rendering failed\n").into_response();
+    };
+    let mut response = ([(header::CONTENT_TYPE, encoding.content_type())], body).into_response();
+    response
+        .headers_mut()
+        .insert(header::VARY, header::HeaderValue::from_static("accept, accept-encoding"));
+    if gzip {
+        let value = header::HeaderValue::from_static("gzip");
+        response.headers_mut().insert(header::CONTENT_ENCODING, value);
+    }
+    response
+}
+
+fn render(site: &Site, encoding: Encoding) -> Vec<u8> {
+    // The number is drawn before the snapshot is taken: see `FailureCount::born`.
+    let scrape = site.board.begin_scrape();
+    let views = site.board.snapshot().views();
+    let now = clock::now();
+    site.clock.set(now.unix_seconds());
+    let mut writer = Writer::new(encoding);
+    render_results(&Shown { views: &views, now, scrape }, &mut writer);
+    render_own(&site.registry, &mut writer);
+    writer.finish()
+}
+
+fn compress(page: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(page.len() / 8), Compression::fast());
+    encoder.write_all(page)?;
+    encoder.finish()
+}
+
+/// Whether gzip is named and not refused with `q=0`.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let Some(accepted) = headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok()) else {
+        return false;
+    };
+    accepted.split(',').any(|coding| {
+        let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = parameters
+            .trim()
+            .strip_prefix("q=")
+            .is_some_and(|q| q.trim().parse::<f32>().is_ok_and(|q| q <= 0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// Whether a scraper asks, and not a person or our own probe of ourselves.
+fn is_prometheus(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-prometheus-scrape-timeout-seconds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_must_be_named() {
+        let with = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, header::HeaderValue::from_static(value));
+            accepts_gzip(&headers)
+        };
+        assert!(with("gzip"));
+        assert!(with("br, gzip;q=0.5"));
+        assert!(!with("gzip;q=0"));
+        assert!(!with("br"));
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+}

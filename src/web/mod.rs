@@ -1,0 +1,123 @@
+//! The HTTP doors: page, metrics, API, health, reload.
+//!
+//! A handler reads snapshots and never waits for a probe. What a handler cannot do itself (a reload) it asks the
+//! application for, over a channel. What is served is decided here; what it says is derived from the board.
+
+mod api;
+mod escape;
+mod health;
+mod listen;
+mod metrics;
+mod page;
+mod serve;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::routing::{any, get};
+use prometheus::{Gauge, Histogram, HistogramVec, IntCounterVec, Registry};
+use tokio::sync::{mpsc, oneshot};
+
+pub use listen::{Listeners, bind};
+pub use serve::serve;
+
+use crate::board::Board;
+use crate::clock;
+use crate::model::family;
+
+/// Buckets, in seconds, for rendering an answer.
+const RENDER_BUCKETS: [f64; 7] = [0.001, 0.005, 0.02, 0.1, 0.25, 1.0, 5.0];
+
+/// A reload that somebody asked for, and where to say how it went.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+
+/// What the page says about the process as a whole; replaced by a reload.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    pub id: String,
+    pub region: Option<String>,
+    /// The configuration as written, secrets masked.
+    pub config: String,
+    /// Whether any probe has targets that are not this process itself.
+    pub has_targets: bool,
+    /// Whether a heartbeat tells somebody when this machine dies.
+    pub has_heartbeat: bool,
+}
+
+/// What all handlers share.
+#[derive(Debug)]
+pub struct Site {
+    board: Arc<Board>,
+    registry: Registry,
+    about: ArcSwap<About>,
+    ready: AtomicBool,
+    reload: mpsc::Sender<ReloadRequest>,
+    /// Boot time of the last request for `/metrics` by somebody else, in milliseconds; 0 for never.
+    scraped: AtomicU64,
+    started: crate::model::Stamp,
+    scrapes: IntCounterVec,
+    rendering: HistogramVec,
+    /// Our clock as Prometheus sees it, set anew by each scrape.
+    clock: Gauge,
+}
+
+impl Site {
+    pub fn new(
+        board: Arc<Board>,
+        registry: Registry,
+        about: About,
+        reload: mpsc::Sender<ReloadRequest>,
+    ) -> Arc<Self> {
+        let scrapes = family::SCRAPES.counters(&registry);
+        let rendering = family::SCRAPE_DURATION.histograms(&registry, &RENDER_BUCKETS);
+        let clock = family::CLOCK.gauges(&registry).with_label_values(&[&about.id]);
+        scrapes.with_label_values(&["/metrics"]);
+        rendering.with_label_values(&["/metrics"]);
+        Arc::new(Self {
+            board,
+            registry,
+            about: ArcSwap::from_pointee(about),
+            ready: AtomicBool::new(false),
+            reload,
+            scraped: AtomicU64::new(0),
+            started: clock::now(),
+            scrapes,
+            rendering,
+            clock,
+        })
+    }
+
+    /// A reload has been taken over.
+    pub fn replace_about(&self, about: About) {
+        self.about.store(Arc::new(about));
+    }
+
+    /// `/-/ready` says so from now on.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn rendering(&self, path: &str) -> Histogram {
+        self.rendering.with_label_values(&[path])
+    }
+}
+
+/// Every route.
+pub fn router(site: Arc<Site>) -> Router {
+    Router::new()
+        .route("/", get(page::show))
+        .route("/metrics", get(metrics::show))
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
+        .route("/-/reload", any(health::reload))
+        .route("/config", get(health::config))
+        .route("/api/v1/status", get(api::status))
+        .route("/api/v1/changes", get(api::changes))
+        .with_state(site)
+}

@@ -1,0 +1,189 @@
+//! The built binary: start, probe, scrape, reload, signals, exit codes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::net::TcpListener;
+
+use crate::support::watchpost::{Watchpost, get, run, run_in};
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn tcp_probe(interval: &str, targets: &[String]) -> String {
+    format!(
+        "modules: {{ open: {{ prober: tcp }} }}\nprobes:\n  - name: ports\n    module: open\n    interval: {interval}\n    targets: {targets:?}\n"
+    )
+}
+
+#[tokio::test]
+async fn results_are_on_the_page_in_metrics_and_in_the_api() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = listener.local_addr().unwrap().to_string();
+    let closed = {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        gone.local_addr().unwrap().to_string()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        write(folder.path(), "w.yml", &tcp_probe("200ms", &[open.clone(), closed.clone()]));
+    let watchpost = Watchpost::start(&config);
+    let up = format!("instance=\"{open}\"");
+    let down = format!("instance=\"{closed}\"");
+    watchpost.until("probe_success", &[&up], |v| v == 1.0).await;
+    watchpost.until("probe_status", &[&down, "status=\"down\""], |v| v == 1.0).await;
+    let info = ["reason=\"connect_refused\"", "phase=\"connect\"", &down];
+    watchpost.until("probe_failure_info", &info, |v| v == 1.0).await;
+    watchpost.until("probe_runs_total", &[&up, "result=\"pass\""], |v| v > 3.0).await;
+    let (_, page) = get(&watchpost.url("/")).await;
+    assert!(page.contains("connect_refused") && page.contains(&closed), "{page}");
+    assert!(page.contains("No heartbeat"), "{page}");
+    let (_, status) = get(&watchpost.url("/api/v1/status?status=down")).await;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["checks"].as_array().unwrap().len(), 1);
+    assert_eq!(status["checks"][0]["reason"], "connect_refused");
+    assert_eq!(status["checks"][0]["phase"], "connect");
+    let (_, changes) = get(&watchpost.url("/api/v1/changes")).await;
+    assert!(changes.contains("\"to\":\"down\""), "{changes}");
+    assert!(watchpost.log().contains("status changed"), "{}", watchpost.log());
+    drop(listener);
+    watchpost.until("probe_success", &[&up], |v| v == 0.0).await;
+}
+
+#[tokio::test]
+async fn a_scrape_never_waits_for_a_probe() {
+    // Accepts and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let targets: Vec<String> = (0..300).map(|n| format!("http://{address}/{n}")).collect();
+    let text = format!(
+        "modules: {{ page: {{ prober: http, timeout: 20s }} }}\nprobes:\n  - name: hang\n    module: page\n    interval: 20s\n    targets: {targets:?}\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let watchpost = Watchpost::start(&write(folder.path(), "w.yml", &text));
+    watchpost.until("watchpost_runs_in_flight", &[], |v| v > 20.0).await;
+    let began = Instant::now();
+    let (code, _) = get(&watchpost.url("/metrics")).await;
+    assert_eq!(code, 200);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_reload_applies_the_difference_and_a_bad_file_changes_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = listener.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        write(folder.path(), "w.yml", &tcp_probe("200ms", &[open.clone(), "127.0.0.1:1".into()]));
+    let watchpost = Watchpost::start(&config);
+    let kept = format!("instance=\"{open}\"");
+    let before =
+        watchpost.until("probe_runs_total", &[&kept, "result=\"pass\""], |v| v > 3.0).await;
+    let client = reqwest::Client::new();
+    let reload = || client.post(watchpost.url("/-/reload")).send();
+
+    std::fs::write(&config, "modules: { open: { prober: tpc } }\n").unwrap();
+    let refused = reload().await.unwrap();
+    assert_eq!(refused.status(), 500);
+    let text = refused.text().await.unwrap();
+    assert!(text.contains("w.yml:1") && text.contains("tpc"), "{text}");
+    assert_eq!(watchpost.metric("watchpost_config_last_reload_successful", &[]).await, Some(0.0));
+    assert!(watchpost.metric("probe_success", &["127.0.0.1:1"]).await.is_some());
+
+    write(folder.path(), "w.yml", &tcp_probe("200ms", &[open.clone(), "127.0.0.1:2".into()]));
+    assert_eq!(reload().await.unwrap().status(), 200);
+    watchpost.until("probe_status", &["127.0.0.1:2\"", "status=\"down\""], |v| v == 1.0).await;
+    assert_eq!(
+        watchpost.metric("probe_success", &["127.0.0.1:1\""]).await,
+        None,
+        "removed at once"
+    );
+    let after = watchpost.metric("probe_runs_total", &[&kept, "result=\"pass\""]).await.unwrap();
+    assert!(after >= before, "counters are kept: {before} -> {after}");
+
+    write(folder.path(), "w.yml", &tcp_probe("200ms", &[open, "127.0.0.1:3".into()]));
+    watchpost.signal(Signal::HUP);
+    watchpost.until("probe_status", &["127.0.0.1:3\"", "status=\"down\""], |v| v == 1.0).await;
+    assert_eq!(client.get(watchpost.url("/-/reload")).send().await.unwrap().status(), 405);
+}
+
+#[tokio::test]
+async fn a_stop_is_orderly() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write(folder.path(), "w.yml", &tcp_probe("1s", &["127.0.0.1:1".into()]));
+    let mut watchpost = Watchpost::start(&config);
+    assert_eq!(get(&watchpost.url("/-/healthy")).await, (200, "Healthy".into()));
+    assert_eq!(get(&watchpost.url("/-/ready")).await.0, 200);
+    assert_eq!(get(&watchpost.url("/nowhere")).await.0, 404);
+    watchpost.signal(Signal::TERM);
+    assert_eq!(watchpost.wait().code(), Some(0), "{}", watchpost.log());
+    assert!(watchpost.log().contains("msg=stopped"), "{}", watchpost.log());
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let config = write(folder.path(), "w.yml", &tcp_probe("1s", &["127.0.0.1:1".into()]));
+    let config = format!("--config.file={}", config.display());
+    let (code, _, errors) = run(&[&config, &format!("--web.listen-address={address}")]);
+    assert_eq!(code, 1);
+    assert!(errors.contains(&address), "{errors}");
+}
+
+#[test]
+fn check_config_says_everything_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = write(folder.path(), "bad.yml", "modules: { a: { prober: htpp } }\nprobs: []\n");
+    let (code, _, errors) = run(&["check-config", bad.to_str().unwrap()]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("bad.yml:1:") && errors.contains("bad.yml:2:1"), "{errors}");
+    assert!(errors.contains("2 errors"), "{errors}");
+    let (code, output, _) = run(&["check-config", "probes"]);
+    assert_eq!(code, 0);
+    assert!(output.starts_with("configuration is good"), "{output}");
+    let (code, ..) = run(&["--config.check", "--config.file=/nonexistent.yml"]);
+    assert_eq!(code, 1);
+}
+
+#[tokio::test]
+async fn probe_explains_and_its_exit_code_tells() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = listener.local_addr().unwrap().to_string();
+    let (code, output, _) = tokio::task::spawn_blocking({
+        let open = open.clone();
+        move || run(&["probe", &open])
+    })
+    .await
+    .unwrap();
+    assert_eq!(code, 0, "{output}");
+    assert!(output.starts_with("PASS") && output.contains("connect"), "{output}");
+    drop(listener);
+    let (code, output, _) = run(&["probe", &open, "--output", "json"]);
+    assert_eq!(code, 1);
+    let json: serde_json::Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(json["reason"], "connect_refused");
+    let (code, output, _) = run(&["probe", &open, "--output=metrics"]);
+    assert_eq!(code, 1);
+    assert!(output.contains("\nprobe_success 0\n"), "{output}");
+    assert_eq!(run(&["probe"]).0, 2);
+}
+
+#[test]
+fn init_writes_what_can_be_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, output, errors) =
+        run_in(folder.path(), &["init", "127.0.0.1:1", "http://127.0.0.1:1/x"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(output.contains("wrote watchpost.yml"), "{output}");
+    let (code, output, errors) = run_in(folder.path(), &["check-config", "watchpost.yml"]);
+    assert_eq!(code, 0, "{output}{errors}");
+    let (code, _, errors) = run_in(folder.path(), &["init", "127.0.0.1:1"]);
+    assert_eq!(code, 2, "an existing file is kept");
+    assert!(errors.contains("--force"), "{errors}");
+}

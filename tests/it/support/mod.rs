@@ -1,0 +1,8 @@
+//! What several tests need: servers that misbehave on purpose, and ways to start real ones.
+
+pub(crate) mod certs;
+pub(crate) mod dns;
+pub(crate) mod peer;
+pub(crate) mod run;
+pub(crate) mod watchpost;
+pub(crate) mod web;
