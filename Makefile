@@ -1,0 +1,44 @@
+# make test is what decides. Everything else is a convenience.
+
+CARGO ?= cargo
+TOOLS := $(CURDIR)/target/tools/bin
+export PATH := $(TOOLS):$(PATH)
+
+.PHONY: test setup lint fmt bench deb image chart rules deny clean
+
+test: setup
+	$(CARGO) test --locked --no-fail-fast
+
+setup:
+	scripts/setup-tests
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt:
+	$(CARGO) fmt
+
+bench:
+	$(CARGO) bench --locked
+
+deb: setup
+	$(CARGO) deb --locked
+
+image:
+	docker build -t watchpost .
+
+chart: setup
+	for values in charts/watchpost/ci/*-values.yaml; do \
+	  helm lint charts/watchpost --strict --kube-version 1.31.0 -f $$values || exit 1; done
+
+rules:
+	promtool check rules charts/watchpost/rules/*.yml
+	promtool test rules charts/watchpost/rules/tests/*.yml
+
+# cargo install cargo-deny --locked
+deny:
+	$(CARGO) deny check
+
+clean:
+	$(CARGO) clean
