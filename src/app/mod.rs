@@ -73,10 +73,12 @@ pub enum Error {
 }
 
 /// Runs until a signal asks to stop.
-pub fn run(config: Config, options: Options) -> Result<(), Error> {
+pub fn run(config: Config, mut options: Options) -> Result<(), Error> {
     // Bind first: that the port is taken must be known before anything is asked.
     let listeners =
         web::bind(&options.listen).map_err(|(address, error)| Error::Listen { address, error })?;
+    // From here on the ports are known, also those that the system chose.
+    options.listen = listeners.addresses().iter().map(ToString::to_string).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVICE_THREADS)
         .thread_name("service")

@@ -32,6 +32,8 @@ pub struct StepSpec {
     pub labels: Option<Vec<LabelSpec>>,
     /// A line to send; a template over the match of the same entry.
     pub send: Option<String>,
+    /// Ours: bytes to send as they are, without the end of a line; for protocols that are not text.
+    pub send_bytes: Option<RawBytes>,
     #[serde(default)]
     pub starttls: bool,
 }
@@ -65,7 +67,7 @@ impl<'de> Deserialize<'de> for RawBytes {
                 Ok(RawBytes(bytes.to_vec()))
             }
         }
-        deserializer.deserialize_string(Visitor)
+        deserializer.deserialize_byte_buf(Visitor)
     }
 }
 
@@ -108,6 +110,9 @@ fn check_step(step: &StepSpec, mistakes: &mut Mistakes) {
             "expect and expect_bytes exclude each other",
             "write two entries",
         );
+    }
+    if step.send.is_some() && step.send_bytes.is_some() {
+        mistakes.error("send_bytes", "send and send_bytes exclude each other", "write two entries");
     }
     let labels = step.labels.as_deref().unwrap_or_default();
     if !labels.is_empty() && step.expect.is_none() {
@@ -203,10 +208,11 @@ impl Turn<'_> {
         if let Some(RawBytes(bytes)) = &self.step.expect_bytes {
             self.expect_bytes(bytes, wire, report).await?;
         }
-        if words.is_empty() {
-            return Ok(());
+        match &self.step.send_bytes {
+            Some(RawBytes(bytes)) => words.clone_from(bytes),
+            None if words.is_empty() => return Ok(()),
+            None => words.push(b'\n'),
         }
-        words.push(b'\n');
         let budget = self.deadline.left();
         let sent = wire.send(&words, self.deadline).await;
         sent.map_err(|broken| fault(broken, wire.received(), budget))?;
@@ -405,6 +411,8 @@ mod tests {
         assert_eq!(found, ["query_response.0.labels", "query_response.1.labels", "query_response"]);
         let both = serde_json::json!([{"expect": "", "expect_bytes": "x"}]);
         assert_eq!(mistakes(both, false), [("query_response.0.expect_bytes".into(), false)]);
+        let both = serde_json::json!([{"send": "x", "send_bytes": "x"}]);
+        assert_eq!(mistakes(both, false), [("query_response.0.send_bytes".into(), false)]);
         let upgrade = serde_json::json!([{"starttls": true}]);
         assert!(mistakes(upgrade.clone(), false).is_empty());
         assert_eq!(mistakes(upgrade, true), [("query_response".into(), false)]);

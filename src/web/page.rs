@@ -19,6 +19,8 @@ use crate::model::{Headcount, RunResult, Stamp, Status, View};
 
 /// Rows of one probe that are shown; the rest is counted.
 const MAX_ROWS: usize = 200;
+/// Bars of the last runs that have room in their column.
+const MAX_BARS: usize = 20;
 /// Without a scrape for this long, nobody is told anything.
 const SCRAPE_SILENCE: Duration = Duration::from_secs(120);
 /// Scripts, frames and foreign resources have no place on this page.
@@ -58,11 +60,14 @@ impl Page<'_> {
         let mut groups: Vec<Arc<GroupView>> =
             self.index.groups().iter().map(|g| g.load()).collect();
         groups.sort_by_key(|group| (severity(group.status), Arc::clone(&group.policy.name)));
+        let (groups, empty): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|group| !group.members.is_empty());
         for group in groups {
             let members: Vec<&Row<'_>> =
                 rows.iter().filter(|row| row.view.check.policy.name == group.policy.name).collect();
             self.group(&mut html, &group, members);
         }
+        waiting(&mut html, &empty);
         html.push_str(
             "<footer><a href=\"metrics\">metrics</a> <a href=\"api/v1/status\">status as JSON</a> \
              <a href=\"api/v1/changes\">changes</a> <a href=\"config\">configuration</a></footer></main></body></html>\n",
@@ -158,7 +163,10 @@ impl Page<'_> {
     }
 
     fn group(&self, html: &mut String, group: &GroupView, mut rows: Vec<&Row<'_>>) {
-        rows.sort_by_key(|row| severity(row.status));
+        rows.sort_by(|a, b| {
+            let order = severity(a.status).cmp(&severity(b.status));
+            order.then_with(|| a.view.check.target.address.cmp(&b.view.check.target.address))
+        });
         let policy = &group.policy;
         let status = group.status.label();
         write!(
@@ -170,16 +178,16 @@ impl Page<'_> {
             ago(policy.interval),
         )
         .ok();
+        let up = rows.iter().filter(|row| row.status == Status::Up).count();
+        write!(html, " · {up} of {} up", rows.len()).ok();
         if let Some(min_up) = policy.min_up {
-            write!(html, " · {min_up} of {} must be up", rows.len()).ok();
+            write!(html, ", {min_up} must be").ok();
         }
         html.push_str("</small></h2>");
-        if rows.is_empty() {
-            html.push_str("<p class=\"empty\">no targets</p></section>");
-            return;
-        }
         html.push_str(
-            "<table><thead><tr><th>status</th><th>target</th><th>reason</th><th>phase</th><th>since</th>\
+            "<table><colgroup><col class=\"status\"><col class=\"target\"><col><col class=\"phase\">\
+             <col class=\"since\"><col class=\"age\"><col class=\"took\"><col class=\"success\">\
+             <col class=\"runs\"></colgroup><thead><tr><th>status</th><th>target</th><th>reason</th><th>phase</th><th>since</th>\
              <th>age</th><th>took</th><th>last success</th><th>last runs</th></tr></thead><tbody>",
         );
         for row in rows.iter().take(MAX_ROWS) {
@@ -217,11 +225,12 @@ impl Page<'_> {
         write!(
             html,
             "<tr><td><span class=\"pill {status}\">{status}</span></td><td class=\"target\">{}{}</td>\
-             <td class=\"reason\"><b>{reason}</b> {}</td><td>{phase}</td><td title=\"{}\">{}</td><td>{age}</td>\
+             <td class=\"reason\"><b>{reason}</b> {}{}</td><td>{phase}</td><td title=\"{}\">{}</td><td>{age}</td>\
              <td>{took}</td><td>{success}</td><td class=\"runs\">",
             Escaped(&view.check.target.address),
             labels(view),
             Escaped(&detail),
+            restarts(view),
             time(view.since),
             ago(self.now.since(view.since)),
         )
@@ -229,6 +238,22 @@ impl Page<'_> {
         runs(html, &row.cell.history().recent());
         html.push_str("</td></tr>");
     }
+}
+
+/// Probes that are defined and have no targets yet.
+fn waiting(html: &mut String, groups: &[Arc<GroupView>]) {
+    if groups.is_empty() {
+        return;
+    }
+    let names: Vec<String> =
+        groups.iter().map(|group| Escaped(&group.policy.name).to_string()).collect();
+    write!(
+        html,
+        "<p class=\"empty\">{} without targets: {}</p>",
+        if names.len() == 1 { "1 probe".to_owned() } else { format!("{} probes", names.len()) },
+        names.join(", "),
+    )
+    .ok();
 }
 
 fn labels(view: &View) -> String {
@@ -239,9 +264,15 @@ fn labels(view: &View) -> String {
     if shown.is_empty() { String::new() } else { format!("<small>{}</small>", shown.join(" ")) }
 }
 
+/// An exporter in a crash loop passes whenever it is asked: only the count tells.
+fn restarts(view: &View) -> String {
+    let counted = view.tally.restarts.filter(|count| *count > 0);
+    counted.map(|count| format!("<small>restarts seen: {count}</small>")).unwrap_or_default()
+}
+
 /// The last runs as bars, the oldest first.
 fn runs(html: &mut String, newest_first: &[Run]) {
-    for run in newest_first.iter().rev() {
+    for run in newest_first.iter().take(MAX_BARS).rev() {
         let class = match run.result {
             RunResult::Pass => "up",
             RunResult::Warn => "degraded",

@@ -1,1 +1,19 @@
-//! The built binary with real Prometheus, Alertmanager and a browser.
+//! The built binary with real Prometheus, real services and a browser.
+//!
+//! A program that is not installed is said and skipped; where `CI` is set it is a failure.
+
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+#![expect(clippy::disallowed_methods, reason = "tests wait in real time and read the environment")]
+
+mod browser;
+mod program;
+mod prometheus;
+mod services;
+
+#[expect(dead_code, reason = "shared with the other test binary")]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+#[expect(dead_code, reason = "shared with the demonstration")]
+#[path = "../../examples/demo/estate.rs"]
+mod demo;

@@ -25,10 +25,16 @@ impl Watchpost {
     }
 
     pub(crate) fn start_with(config: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(config, arguments, &[])
+    }
+
+    /// [`Watchpost::start_with`], with variables in its environment.
+    pub(crate) fn start_in(config: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_watchpost"))
             .arg(format!("--config.file={}", config.display()))
             .arg("--web.listen-address=127.0.0.1:0")
             .args(arguments)
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -37,10 +43,7 @@ impl Watchpost {
         let (kept, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some(rest) =
-                    line.split("listen=").nth(1).filter(|_| line.contains("is ready"))
-                {
-                    let address = rest.split(' ').next().unwrap_or_default();
+                if let Some(address) = listening_on(&line) {
                     ready.send(address.to_owned()).ok();
                 }
                 let mut log = kept.lock().unwrap();
@@ -108,6 +111,12 @@ impl Watchpost {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// The first address of the line that says that it is ready, as logfmt or JSON.
+fn listening_on(line: &str) -> Option<&str> {
+    let rest = line.contains("is ready").then(|| line.split("listen").nth(1)).flatten()?;
+    rest.trim_start_matches(['=', '"', ':']).split([' ', '"']).next()
 }
 
 impl Drop for Watchpost {
