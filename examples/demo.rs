@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchpost::app::{self, Options};
+use watchpost::app::{self, Options, ProbeOptions, WebOptions};
 use watchpost::config::{self, Config, Environment, Problems};
 use watchpost::log;
 use watchpost::net::Net;
@@ -26,7 +26,7 @@ const USUAL_PORT: u16 = 9115;
 const DISCOVERY_BREAKS_AFTER: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    log::start(log::Threshold::Warn, log::Format::Logfmt);
+    log::start(log::Threshold::Warn, log::Threshold::Error, log::Format::Logfmt);
     let folder = tempfile::tempdir()?;
     // It serves until the process ends, on threads of its own.
     let runtime = tokio::runtime::Runtime::new()?;
@@ -57,6 +57,8 @@ fn watch(config: &Path, port: u16) -> Result<(), Box<dyn Error + Send + Sync>> {
         listen: vec![format!("127.0.0.1:{port}")],
         shard: Shard::WHOLE,
         auto_reload: None,
+        web: WebOptions::default(),
+        probe: ProbeOptions::default(),
         load: Box::new(load.clone()),
     };
     let config = load().map_err(|problems| problems.to_string())?;

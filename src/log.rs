@@ -44,10 +44,13 @@ impl From<Threshold> for LevelFilter {
     }
 }
 
-/// Starts logging for the whole process. A second call changes nothing.
-pub fn start(threshold: Threshold, format: Format) {
+/// Starts logging for the whole process; `prober` is for what is said about single runs of `/probe`. A second call changes nothing.
+pub fn start(threshold: Threshold, prober: Threshold, format: Format) {
     // Libraries speak at warn and above: their chatter about single connections is not ours to show.
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("watchpost", threshold);
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("watchpost", threshold)
+        .with_target("prober", prober);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match format {
         Format::Logfmt => {
@@ -55,7 +58,7 @@ pub fn start(threshold: Threshold, format: Format) {
         }
         Format::Json => tracing_subscriber::registry()
             .with(filter)
-            .with(layer.json().flatten_event(true).with_timer(Rfc3339))
+            .with(layer.json().flatten_event(true).with_target(false).with_timer(Rfc3339))
             .try_init(),
     };
     // Tests start several times in one process.

@@ -1,6 +1,7 @@
 //! Joins the stages: bind first, build each from its configuration, reload, and drain in order.
 
 mod discovery;
+mod doorway;
 pub mod ledger;
 mod owner;
 mod references;
@@ -9,6 +10,7 @@ mod supervise;
 mod targets;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +25,10 @@ use crate::config::{Config, Problems, Reference};
 use crate::metrics::Identity;
 use crate::model::family;
 use crate::net::Net;
+use crate::probe::OnDemand;
 use crate::schedule::{LaneFailed, Lanes, Limits, Meters, Modules, ProbeRunner, Setup, Shard};
 use crate::shutdown::{Request, Signals, Tasks};
+pub use crate::web::ProbeOptions;
 use crate::web::{self, ReloadRequest, Site};
 
 use discovery::Found;
@@ -48,6 +52,8 @@ pub struct Options {
     pub net: Arc<Net>,
     /// Addresses to serve on.
     pub listen: Vec<String>,
+    pub web: WebOptions,
+    pub probe: ProbeOptions,
     pub shard: Shard,
     pub auto_reload: Option<AutoReloadOptions>,
 }
@@ -59,11 +65,24 @@ pub struct AutoReloadOptions {
     pub fingerprint: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
+/// How we are reached.
+#[derive(Debug, Default)]
+pub struct WebOptions {
+    /// Take the sockets that systemd has bound.
+    pub systemd_socket: bool,
+    /// In the exporter toolkit's vocabulary.
+    pub config_file: Option<PathBuf>,
+    pub external_url: Option<String>,
+    pub route_prefix: Option<String>,
+}
+
 /// Why the process cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot listen on {address}: {error}")]
     Listen { address: String, error: io::Error },
+    #[error("{0}")]
+    Web(String),
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
     #[error(transparent)]
@@ -75,16 +94,20 @@ pub enum Error {
 /// Runs until a signal asks to stop.
 pub fn run(config: Config, mut options: Options) -> Result<(), Error> {
     // Bind first: that the port is taken must be known before anything is asked.
-    let listeners =
-        web::bind(&options.listen).map_err(|(address, error)| Error::Listen { address, error })?;
+    let listeners = doorway::listeners(&options)?;
+    let prefix = doorway::prefix(&options.web, &options.listen)?;
     // From here on the ports are known, also those that the system chose.
     options.listen = listeners.addresses().iter().map(ToString::to_string).collect();
+    doorway::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVICE_THREADS)
         .thread_name("service")
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(async { App::build(config, options)?.serve(listeners).await });
+    let ended = runtime.block_on(async {
+        let access = doorway::access(&options.web)?;
+        App::build(config, options)?.serve(listeners, prefix, access).await
+    });
     // A task that hangs in a system call does not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -100,6 +123,7 @@ struct App {
     orders: mpsc::Sender<Order>,
     lanes: Arc<Lanes>,
     site: Arc<Site>,
+    on_demand: Arc<OnDemand>,
     reloads: mpsc::Receiver<ReloadRequest>,
     reload_meters: ReloadMeters,
     registry: Registry,
@@ -147,7 +171,12 @@ impl App {
         let (ask_reload, reloads) = mpsc::channel(MAX_RELOADS);
         let found = Found::start(&registry)?;
         let about = targets::about(&config, found.targets(), &options.listen);
-        let site = Site::new(board, registry.clone(), about, ask_reload);
+        let on_demand =
+            OnDemand::new(config.catalogue.clone(), config.probe_allow.clone(), &options.net);
+        let on_demand = Arc::new(on_demand);
+        let probe = doorway::within_descriptors(options.probe);
+        let asked = Arc::clone(&on_demand);
+        let site = Site::new(board, registry.clone(), about, ask_reload, asked, probe);
         let reload_meters = ReloadMeters::new(&registry);
         Ok(Self {
             options: Arc::new(options),
@@ -158,6 +187,7 @@ impl App {
             orders,
             lanes,
             site,
+            on_demand,
             reloads,
             reload_meters,
             registry,
@@ -167,13 +197,18 @@ impl App {
         })
     }
 
-    async fn serve(mut self, listeners: web::Listeners) -> Result<(), Error> {
+    async fn serve(
+        mut self,
+        listeners: web::Listeners,
+        prefix: web::Prefix,
+        access: Option<Arc<web::Access>>,
+    ) -> Result<(), Error> {
         let mut signals = Signals::listen()?;
         let addresses: Vec<String> =
             listeners.addresses().iter().map(ToString::to_string).collect();
         let door_stop = CancellationToken::new();
-        let router = web::router(Arc::clone(&self.site));
-        let mut door = self.tasks.spawn(web::serve(listeners, router, door_stop.clone()));
+        let door = web::Door::new(web::router(Arc::clone(&self.site)), prefix, access);
+        let mut door = self.tasks.spawn(web::serve(listeners, door, door_stop.clone()));
         self.found.configure(&self.config).await;
         self.apply().await;
         self.site.set_ready(true);
@@ -245,6 +280,7 @@ impl App {
             tracing::warn!("the identity of this watchpost changes only with a restart");
         }
         self.modules.store(Arc::new(by_name(&config)));
+        self.on_demand.replace(config.catalogue.clone(), config.probe_allow.clone());
         self.references.send_if_modified(|known| {
             let differs = *known != config.references;
             known.clone_from(&config.references);
@@ -298,6 +334,9 @@ fn registry(config: &Config) -> Registry {
     let registry = Registry::new();
     let build = family::BUILD_INFO.int_gauges(&registry);
     build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")]).set(1);
+    let blackbox = family::BLACKBOX_BUILD_INFO.int_gauges(&registry);
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    blackbox.with_label_values(&[env!("CARGO_PKG_VERSION"), "", "", "", os, arch, ""]).set(1);
     let identity = family::IDENTITY_INFO.int_gauges(&registry);
     let region = config.identity.region.as_deref().unwrap_or_default();
     identity.with_label_values(&[&config.identity.id, region]).set(1);

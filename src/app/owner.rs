@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec, IntGaugeVec, Registry};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Changes, Finished, Ledger};
@@ -20,6 +20,8 @@ use crate::schedule::{self, Lanes};
 pub(super) const MAX_OUTCOMES: usize = 8192;
 /// Outcomes that one pass takes.
 const BATCH: usize = 512;
+/// How long outcomes may gather after a pass: waking the owner for each costs more than what it does with one.
+const GATHER: Duration = Duration::from_millis(10);
 /// Between looks at what time brings about.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -84,15 +86,22 @@ impl Owner {
         let mut batch = Vec::with_capacity(BATCH);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gathering: Option<Instant> = None;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(order) = orders.recv() => self.obey(order).await,
-                taken = finished.recv_many(&mut batch, BATCH) => {
+                () = sleep_until(gathering.unwrap_or_else(Instant::now)), if gathering.is_some() => {
+                    gathering = None;
+                    continue;
+                }
+                taken = finished.recv_many(&mut batch, BATCH), if gathering.is_none() => {
                     if taken == 0 {
                         break;
                     }
+                    // What fills a batch has gathered already.
+                    gathering = (taken < BATCH).then(|| Instant::now() + GATHER);
                     for outcome in batch.drain(..) {
                         self.record(outcome);
                     }

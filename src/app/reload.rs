@@ -49,6 +49,8 @@ impl AutoReload {
 pub(super) struct ReloadMeters {
     successful: IntGauge,
     succeeded_at: Gauge,
+    /// The same under the names that blackbox_exporter gives them.
+    blackbox: (IntGauge, Gauge),
     count: IntCounterVec,
 }
 
@@ -58,6 +60,10 @@ impl ReloadMeters {
         let meters = Self {
             successful: family::CONFIG_RELOAD_SUCCESS.int_gauge(registry),
             succeeded_at: family::CONFIG_RELOAD_TIME.gauge(registry),
+            blackbox: (
+                family::BLACKBOX_RELOAD_SUCCESS.int_gauge(registry),
+                family::BLACKBOX_RELOAD_TIME.gauge(registry),
+            ),
             count: family::CONFIG_RELOADS.counters(registry),
         };
         for result in ["success", "failure"] {
@@ -78,12 +84,16 @@ impl ReloadMeters {
                 tracing::error!(problems, "configuration refused; the old one stays in force");
                 self.count.with_label_values(&["failure"]).inc();
                 self.successful.set(0);
+                self.blackbox.0.set(0);
             }
         }
     }
 
     fn succeed(&self) {
+        let now = clock::now().unix_seconds();
         self.successful.set(1);
-        self.succeeded_at.set(clock::now().unix_seconds());
+        self.succeeded_at.set(now);
+        self.blackbox.0.set(1);
+        self.blackbox.1.set(now);
     }
 }

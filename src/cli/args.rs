@@ -38,16 +38,21 @@ pub(super) enum Verb {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(super) struct RunArgs {
     /// Configuration file or folder; may be repeated. Default: the first of watchpost.yml, blackbox.yml, probes/.
     #[arg(long = "config.file", value_name = "PATH")]
     pub(super) config: Vec<PathBuf>,
     /// Check the configuration and exit.
-    #[arg(long = "config.check")]
+    #[arg(long = "config.check", overrides_with = "no_check")]
     pub(super) check: bool,
+    #[arg(long = "no-config.check", hide = true)]
+    no_check: bool,
     /// Reload when a configuration file changes.
-    #[arg(long = "config.enable-auto-reload")]
+    #[arg(long = "config.enable-auto-reload", overrides_with = "no_auto_reload")]
     pub(super) auto_reload: bool,
+    #[arg(long = "no-config.enable-auto-reload", hide = true)]
+    no_auto_reload: bool,
     /// Seconds between looks at the configuration files.
     #[arg(long = "config.auto-reload-interval", value_name = "SECONDS", default_value_t = 30,
         value_parser = clap::value_parser!(u64).range(1..))]
@@ -55,11 +60,47 @@ pub(super) struct RunArgs {
     /// Address to serve on; may be repeated.
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9115")]
     pub(super) listen: Vec<String>,
+    /// Take the sockets that systemd has bound instead; needs --web.external-url.
+    #[arg(long = "web.systemd-socket", overrides_with = "no_systemd_socket")]
+    pub(super) systemd_socket: bool,
+    #[arg(long = "no-web.systemd-socket", hide = true)]
+    no_systemd_socket: bool,
+    /// TLS, basic authentication, headers and rate limit, in the exporter toolkit's vocabulary.
+    #[arg(long = "web.config.file", value_name = "PATH", default_value = "")]
+    pub(super) web_config: String,
+    /// Where people reach this watchpost; its path is the prefix of all paths.
+    #[arg(long = "web.external-url", value_name = "URL")]
+    pub(super) external_url: Option<String>,
+    /// Prefix of all paths. Default: the path of --web.external-url.
+    #[arg(long = "web.route-prefix", value_name = "PATH")]
+    pub(super) route_prefix: Option<String>,
+    /// Seconds that /probe keeps from the scraper's timeout.
+    #[arg(
+        long = "timeout-offset",
+        value_name = "SECONDS",
+        default_value_t = 0.5,
+        allow_negative_numbers = true
+    )]
+    pub(super) timeout_offset: f64,
+    /// Runs of /probe that are remembered, and as many failures beside them.
+    #[arg(long = "history.limit", value_name = "COUNT", default_value_t = 100)]
+    pub(super) history_limit: usize,
+    /// Runs of /probe that may be in flight; more are told to come again.
+    #[arg(long = "probe.max-in-flight", value_name = "COUNT", default_value_t = 2000,
+        value_parser = parse_count)]
+    pub(super) max_in_flight: usize,
+    /// Count durations of runs of /probe by module.
+    #[arg(long = "probe.histogram")]
+    pub(super) histogram: bool,
     /// Run only this share of the checks.
     #[arg(long = "shard", value_name = "I/N", value_parser = parse_shard)]
     pub(super) shard: Option<Shard>,
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "not a number above 0".to_owned())
 }
 
 fn parse_shard(text: &str) -> Result<Shard, String> {
@@ -74,6 +115,17 @@ pub(super) struct LogArgs {
     /// Form of the log's lines.
     #[arg(long = "log.format", value_enum, default_value_t)]
     pub(super) format: log::Format,
+    /// Lowest level that is logged about single runs of /probe.
+    #[arg(long = "log.prober", value_name = "LEVEL", default_value = "info")]
+    prober: String,
+}
+
+impl LogArgs {
+    /// As upstream, a level that there is not is warned about and is info.
+    pub(super) fn prober(&self) -> Result<log::Threshold, String> {
+        log::Threshold::from_str(&self.prober, true)
+            .map_err(|_| format!("there is no level {:?} for --log.prober", self.prober))
+    }
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 //!
 //! This is the one place where an error is printed: problems of a configuration and our own errors go to standard error,
 //! what was asked for to standard output. Exit codes: 0 done, 1 the answer is no, 2 usage or configuration (`run` and
-//! `--config.check` say 1 there, as blackbox_exporter does).
+//! `--config.check` say 1 in all of these, as blackbox_exporter does).
 
 mod args;
 mod check_config;
@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod snippet;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -21,9 +22,10 @@ use args::{Cli, Verb};
 
 /// Parses the arguments and runs the verb.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().map(known_help).collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &arguments),
     };
     match cli.verb {
         None => run::run(cli.run),
@@ -36,10 +38,23 @@ pub fn main() -> ExitCode {
 }
 
 /// `--help` and `--version` are answers; everything else is a usage error.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     // Nobody is left to tell when the terminal is gone.
     error.print().ok();
-    if error.use_stderr() { ExitCode::from(Exit::USAGE) } else { ExitCode::SUCCESS }
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let verb = arguments.get(1).is_some_and(|first| VERBS.iter().any(|verb| first == verb));
+    // Without a verb we stand in for blackbox_exporter, also in this.
+    ExitCode::from(if verb { Exit::USAGE } else { Exit::FAILED })
+}
+
+/// Verbs whose mistakes in usage are told apart from a target that failed.
+const VERBS: [&str; 4] = ["check-config", "probe", "init", "snippet"];
+
+/// blackbox_exporter has more ways to ask for help.
+fn known_help(argument: OsString) -> OsString {
+    if argument == "--help-long" || argument == "--help-man" { "--help".into() } else { argument }
 }
 
 /// Exit codes other than success.

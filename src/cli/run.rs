@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use super::args::RunArgs;
 use super::{Exit, check_config, complain, environment, print};
-use crate::app::{self, AutoReloadOptions, Options};
+use crate::app::{self, AutoReloadOptions, Options, ProbeOptions, WebOptions};
 use crate::{config, log};
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
-    log::start(args.log.level, args.log.format);
+    let prober = args.log.prober();
+    let prober_level = *prober.as_ref().unwrap_or(&log::Threshold::Info);
+    log::start(args.log.level, prober_level, args.log.format);
+    if let Err(problem) = prober {
+        tracing::warn!(problem, "single runs are logged from info on");
+    }
     let paths = environment::config_paths(&args.config);
     let config = match config::load(&paths, &environment::of_process()) {
         Ok(config) => config,
@@ -36,6 +41,19 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
         load: Box::new(move || config::load(&paths, &environment::of_process())),
         net: Arc::new(environment::net()),
         listen: args.listen,
+        web: WebOptions {
+            systemd_socket: args.systemd_socket,
+            config_file: Some(args.web_config.into()),
+            external_url: args.external_url,
+            route_prefix: args.route_prefix,
+        },
+        probe: ProbeOptions {
+            timeout_offset: args.timeout_offset,
+            history_limit: args.history_limit,
+            max_in_flight: args.max_in_flight,
+            notes: matches!(prober_level, log::Threshold::Debug | log::Threshold::Info),
+            histogram: args.histogram,
+        },
         shard: args.shard.unwrap_or_default(),
         auto_reload,
     };

@@ -4,6 +4,7 @@
 //! tree to checked values. What a key means belongs to the stage whose `Spec` type is decoded.
 
 mod files;
+mod foreign;
 mod groups;
 mod identity;
 mod modules;
@@ -17,13 +18,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use files::fingerprint;
+pub use foreign::read_foreign;
 pub use groups::decode_groups;
 pub use identity::Identity;
 pub use probes::Probe;
 pub use references::Reference;
 pub use yaml::{Problem, Problems};
 
-use crate::probe::Module;
+use crate::probe::{AllowList, Catalogue, Module};
 use yaml::Node;
 
 /// Every top-level key.
@@ -34,6 +36,10 @@ const SECTIONS: [&str; 4] = ["watchpost", "modules", "references", "probes"];
 pub struct Config {
     pub identity: Identity,
     pub modules: BTreeMap<Arc<str>, Arc<Module>>,
+    /// What `/probe` may be asked for.
+    pub catalogue: Catalogue,
+    /// What `/probe` may ask.
+    pub probe_allow: AllowList,
     pub probes: Vec<Probe>,
     pub references: Vec<Reference>,
     /// What is odd and does not keep it from running.
@@ -77,7 +83,7 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
     for file in &files {
         check_sections(file, &mut problems);
     }
-    let identity = identity::read(&files, environment, &mut problems);
+    let (identity, probe_allow) = identity::read(&files, environment, &mut problems);
     let modules = modules::read(&files, &mut problems);
     let references = references::read(&files, &mut problems);
     let probes = probes::read(&files, &modules, &mut problems);
@@ -88,6 +94,8 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
     Ok(Config {
         identity,
         modules: modules.ready,
+        catalogue: modules.catalogue,
+        probe_allow,
         probes,
         references,
         warnings: problems,

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::File;
+use super::secrets::is_secret_key;
 use super::yaml::{self, Named, Node, Position, Problem, Problems};
 use crate::model::{Mistake, Mistakes};
-use crate::probe::{Module, ModuleSpec};
+use crate::probe::{Catalogue, Listed, Module, ModuleSpec};
 
 /// Modules that can run, and the names of those that cannot, so that a probe that uses one is not blamed as well.
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     pub(super) ready: BTreeMap<Arc<str>, Arc<Module>>,
     pub(super) named: BTreeMap<String, Position>,
+    /// Those that can be asked for, also without a prober, as written.
+    pub(super) catalogue: Catalogue,
 }
 
 pub(super) fn read(files: &[File], problems: &mut Problems) -> Modules {
@@ -20,17 +23,42 @@ pub(super) fn read(files: &[File], problems: &mut Problems) -> Modules {
     for section in files.iter().filter_map(|file| file.section("modules")) {
         for entry in section.entries() {
             modules.name(entry.name(), entry.key.at(), problems);
+            if entry.value.is_null() {
+                modules.name_only(entry.name(), entry.key.at(), problems);
+            }
         }
         for Named { name, node, value, .. } in yaml::decode_map::<ModuleSpec>(section, problems) {
+            if node.is_null() {
+                continue;
+            }
             if let Some(module) = build(&name, value, node, problems) {
-                modules.ready.insert(Arc::clone(&module.name), Arc::new(module));
+                let (name, module) = (Arc::clone(&module.name), Arc::new(module));
+                let listed = Listed { module: Some(Arc::clone(&module)), shown: shown(node) };
+                modules.catalogue.insert(Arc::clone(&name), listed);
+                modules.ready.insert(name, module);
             }
         }
     }
     modules
 }
 
+/// A module as written, secrets masked.
+fn shown(node: &Node) -> Arc<str> {
+    let is_secret = |path: &[&str]| path.last().is_some_and(|key| is_secret_key(key));
+    yaml::dump(node, &is_secret).into()
+}
+
 impl Modules {
+    /// blackbox_exporter takes a module without a value for one without a prober, which can be named and not asked with.
+    fn name_only(&mut self, name: &str, at: &Position, problems: &mut Problems) {
+        problems.push(
+            Problem::warning(format!("module {name:?} is empty: no run can succeed"))
+                .at(at)
+                .hint("give it a prober"),
+        );
+        self.catalogue.insert(name.into(), Listed { module: None, shown: "{}\n".into() });
+    }
+
     fn name(&mut self, name: &str, at: &Position, problems: &mut Problems) {
         if let Some(first) = self.named.get(name) {
             problems.push(

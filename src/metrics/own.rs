@@ -24,7 +24,7 @@ pub fn render_own(registry: &Registry, writer: &mut Writer) {
 }
 
 fn described(family: &MetricFamily) -> (exposition::Kind, &str) {
-    let known = family::OWN.iter().find(|known| known.name == family.name());
+    let known = family::OWN.iter().chain(family::COMPAT).find(|known| known.name == family.name());
     known.map_or_else(
         || (told_kind(family.get_field_type()), family.help()),
         |known| (kind_of(known.kind), known.help),

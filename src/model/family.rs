@@ -1,4 +1,5 @@
-//! The table of every metric family: results of checks ([`RESULTS`]) and numbers about ourselves ([`OWN`]).
+//! The table of every metric family: results of checks ([`RESULTS`]), numbers about ourselves ([`OWN`]), and those of the
+//! latter under the names that blackbox_exporter gives them ([`COMPAT`]).
 //!
 //! A name stands here once. Code refers to the constant, the writer takes type and help from it, the reference and the
 //! tests walk the lists.
@@ -135,6 +136,7 @@ families! {
     PROBE_TLS_DURATION = Gauge "probe_tls_duration_seconds" ["phase"] "Duration of a TLS run by phase.";
 
     PROBE_TCP_DURATION = Gauge "probe_tcp_duration_seconds" ["phase"] "Duration of a TCP run by phase.";
+    PROBE_UDP_DURATION = Gauge "probe_udp_duration_seconds" ["phase"] "Duration of a UDP run by phase.";
     PROBE_EXPECT_INFO = Info "probe_expect_info" [] "Labels taken from the answer that was expected.";
 
     PROBE_DNS_DURATION = Gauge "probe_dns_duration_seconds" ["phase"] "Duration of the DNS exchange by phase.";
@@ -203,7 +205,20 @@ families! {
     OWNER_LAST_PASS = Gauge "watchpost_owner_last_pass_timestamp_seconds" [] "Unix time of the last completed pass of the owner of all results.";
     OUTCOMES_DROPPED = Counter "watchpost_outcomes_dropped_total" ["cause"] "Outcomes that were thrown away, by cause.";
     PROBER_PANICS = Counter "watchpost_prober_panics_total" ["prober"] "Runs that ended in a panic: a defect of watchpost.";
+    PROBE_REQUESTS = Gauge "watchpost_probe_requests_in_flight" [] "Runs for requests to /probe that are going on.";
+    PROBE_REQUESTS_LIMIT = Gauge "watchpost_probe_requests_in_flight_limit" [] "How many runs for requests to /probe may go on at once.";
+    PROBE_REQUESTS_REFUSED = Counter "watchpost_probe_requests_refused_total" ["cause"] "Requests to /probe that were not run, by cause.";
+    PROBE_REQUEST_DURATION = Histogram "watchpost_probe_request_duration_seconds" ["module"] "Durations of runs for requests to /probe.";
     CLOCK_STEPS = Counter "watchpost_clock_steps_total" [] "Jumps of the wall clock against the boot clock.";
+}
+
+families! {
+    /// Families about this process that alerts made for blackbox_exporter look at.
+    COMPAT:
+    BLACKBOX_BUILD_INFO = Gauge "blackbox_exporter_build_info" ["version", "revision", "branch", "goversion", "goos", "goarch", "tags"] "The running build, which is a watchpost.";
+    BLACKBOX_RELOAD_SUCCESS = Gauge "blackbox_exporter_config_last_reload_successful" [] "Whether the last reload of the configuration was taken over.";
+    BLACKBOX_RELOAD_TIME = Gauge "blackbox_exporter_config_last_reload_success_timestamp_seconds" [] "Unix time of the last reload that was taken over.";
+    BLACKBOX_MODULE_UNKNOWN = Counter "blackbox_module_unknown_total" [] "Requests to /probe for a module that there is not.";
 }
 
 #[cfg(test)]
@@ -214,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_family_is_named_once_and_by_the_rules() {
-        let all: Vec<_> = RESULTS.iter().chain(OWN).collect();
+        let all: Vec<_> = RESULTS.iter().chain(OWN).chain(COMPAT).collect();
         let names: BTreeSet<_> = all.iter().map(|f| f.name).collect();
         assert_eq!(names.len(), all.len());
         for family in all {
@@ -224,15 +239,19 @@ mod tests {
                 "{}",
                 family.name
             );
-            assert_eq!(
-                family.kind == Kind::Info,
-                family.name.ends_with("_info"),
-                "{}",
-                family.name
-            );
+            // Upstream's build information is a gauge also to OpenMetrics.
+            if !family.name.starts_with("blackbox_") {
+                assert_eq!(
+                    family.kind == Kind::Info,
+                    family.name.ends_with("_info"),
+                    "{}",
+                    family.name
+                );
+            }
             assert!(family.help.ends_with('.'), "{}", family.name);
         }
         assert!(OWN.iter().all(|f| f.name.starts_with("watchpost_")));
         assert!(RESULTS.iter().all(|f| f.name.starts_with("probe_")));
+        assert!(COMPAT.iter().all(|f| f.name.starts_with("blackbox_")));
     }
 }

@@ -50,6 +50,20 @@ pub enum Fault {
         ip: IpAddr,
         port: u16,
     },
+    /// A Unix socket on which nothing listens.
+    SocketRefused {
+        path: Text,
+    },
+    /// A Unix socket that is not there, or is none.
+    SocketUnreachable {
+        path: Text,
+        detail: Text,
+    },
+    /// A Unix socket whose queue stayed full: something listens and accepts nothing.
+    SocketTimeout {
+        path: Text,
+        budget: Duration,
+    },
     /// `detail` has the proxy's status or what went wrong on the way to it.
     ProxyRefused {
         proxy: Text,
@@ -266,6 +280,9 @@ impl Fault {
             Self::ConnectTimeout { .. } => Reason::ConnectTimeout,
             Self::ConnectUnreachable { .. } => Reason::ConnectUnreachable,
             Self::ConnectReset { .. } => Reason::ConnectReset,
+            Self::SocketRefused { .. } => Reason::ConnectRefused,
+            Self::SocketUnreachable { .. } => Reason::ConnectUnreachable,
+            Self::SocketTimeout { .. } => Reason::ConnectTimeout,
             Self::ProxyRefused { .. } => Reason::ProxyRefused,
             Self::TlsHandshake { .. } => Reason::TlsHandshake,
             Self::TlsTimeout { .. } => Reason::TlsTimeout,
@@ -341,11 +358,20 @@ impl fmt::Display for Fault {
             Self::ConnectTimeout { ip, port, budget } => {
                 write!(f, "no answer from {} in {}", Socket(*ip, *port), Took(*budget))
             }
+            // No port where none is asked.
+            Self::ConnectUnreachable { ip, port: 0, detail } => {
+                write!(f, "no way to {ip}: {detail}")
+            }
             Self::ConnectUnreachable { ip, port, detail } => {
                 write!(f, "no way to {}: {detail}", Socket(*ip, *port))
             }
             Self::ConnectReset { ip, port } => {
                 write!(f, "{} reset the connection", Socket(*ip, *port))
+            }
+            Self::SocketRefused { path } => write!(f, "nothing listens on {path}"),
+            Self::SocketUnreachable { path, detail } => write!(f, "no way to {path}: {detail}"),
+            Self::SocketTimeout { path, budget } => {
+                write!(f, "{path} accepted no connection in {}", Took(*budget))
             }
             Self::ProxyRefused { proxy, detail } => {
                 write!(f, "proxy {proxy} opened no tunnel: {detail}")

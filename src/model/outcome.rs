@@ -50,6 +50,8 @@ pub enum Unknown {
     /// The check has not run for too long.
     Stale,
     ShuttingDown,
+    /// Whoever asked on demand may not have this target asked.
+    NotAllowed(Box<str>),
     /// A file that the module needs (credentials, certificates, a body) cannot be read or used.
     Setup(Box<str>),
     /// A defect of watchpost: the run panicked or did not keep its deadline.
@@ -103,13 +105,14 @@ impl fmt::Display for Answer {
 
 impl Unknown {
     /// Every label, for the reference.
-    pub const LABELS: [&str; 8] = [
+    pub const LABELS: [&str; 9] = [
         "no_descriptors",
         "no_permission",
         "source_address",
         "blind",
         "stale",
         "shutting_down",
+        "not_allowed",
         "setup",
         "defect",
     ];
@@ -122,6 +125,7 @@ impl Unknown {
             Self::Blind => "blind",
             Self::Stale => "stale",
             Self::ShuttingDown => "shutting_down",
+            Self::NotAllowed(_) => "not_allowed",
             Self::Setup(_) => "setup",
             Self::Defect => "defect",
         }
@@ -137,7 +141,7 @@ impl fmt::Display for Unknown {
             Self::Blind => f.write_str("no reference answers: this watchpost is cut off"),
             Self::Stale => f.write_str("no recent result"),
             Self::ShuttingDown => f.write_str("shutting down"),
-            Self::Setup(detail) => f.write_str(detail),
+            Self::NotAllowed(detail) | Self::Setup(detail) => f.write_str(detail),
             Self::Defect => f.write_str("a defect of watchpost ended the run; see its log"),
         }
     }

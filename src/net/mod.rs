@@ -8,19 +8,24 @@ mod datagram;
 mod deadline;
 pub(crate) mod der;
 mod dial;
+mod guard;
 pub mod http;
+pub mod icmp;
 mod resolve;
 mod stopwatch;
 mod tls;
+mod unix;
 
 pub use chain::Certificate;
 pub(crate) use chain::cut;
 pub use datagram::Datagrams;
 pub use deadline::{Deadline, Expired};
 pub use dial::{Source, dial};
+pub use guard::{AllowList, Guard};
 pub use resolve::{IpFamily, IpPreference, Resolver, fnv1a, parse_name};
 pub use stopwatch::Stopwatch;
 pub use tls::{Session, Sniff, TlsClient, TlsSettings, TlsStream, TlsVersion, VerifiedExpiry};
+pub use unix::dial_unix;
 
 /// What all runs of this process share for talking to the network.
 #[derive(Debug)]
@@ -34,5 +39,11 @@ impl Net {
     /// Reads the system's resolver configuration; `variable` yields the environment's, for proxies.
     pub fn from_system(variable: impl Fn(&str) -> Option<String>) -> Self {
         Self { resolver: Resolver::from_system(), proxies: http::EnvProxies::read(variable) }
+    }
+
+    /// What is asked through this must be allowed by `guard`.
+    #[must_use]
+    pub fn guarded(&self, guard: Guard) -> Self {
+        Self { resolver: Resolver::from_system().guarded(guard), proxies: self.proxies.clone() }
     }
 }

@@ -35,6 +35,12 @@ impl Stopwatch {
         self.add(phase, Duration::ZERO);
     }
 
+    /// Drops what was measured of `phase`: it is not to be told of.
+    pub fn forget(&mut self, phase: Phase) {
+        self.stop();
+        self.phases.retain(|(p, _)| *p != phase);
+    }
+
     /// Adds time that was measured elsewhere.
     pub fn add(&mut self, phase: Phase, took: Duration) {
         match self.phases.iter_mut().find(|(p, _)| *p == phase) {

@@ -49,6 +49,12 @@ pub struct LabelSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawBytes(Vec<u8>);
 
+impl RawBytes {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl<'de> Deserialize<'de> for RawBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;

@@ -7,6 +7,7 @@ mod address;
 mod certificates;
 mod dialogue;
 mod module;
+mod on_demand;
 mod report;
 mod secret;
 mod starttls;
@@ -15,16 +16,23 @@ mod wire;
 pub mod dns;
 pub mod exporter;
 pub mod exposition;
+pub mod grpc;
 pub mod http;
+pub mod icmp;
 pub mod tcp;
 pub mod tls;
+pub mod udp;
+pub mod unix;
+pub mod websocket;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
+pub use crate::net::AllowList;
 pub use module::{Blocks, KINDS, Module, ModuleSpec, Prober, ProberRow};
+pub use on_demand::{Catalogue, Listed, OnDemand};
 pub use report::{Report, Trace, Verdict};
 
 use crate::model::{Answer, Outcome, Stamp, Target, Unknown};

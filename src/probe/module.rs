@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Ask, Report, Verdict, dns, exporter, http, tcp, tls};
+use super::{
+    Ask, Report, Verdict, dns, exporter, grpc, http, icmp, tcp, tls, udp, unix, websocket,
+};
 use crate::model::{Family, GoDuration, Mistakes, family};
 
 /// A prober as documentation and metrics see it.
@@ -79,7 +81,12 @@ kinds! {
     "http" => Http(http), phases PROBE_HTTP_DURATION;
     "exporter" => Exporter(exporter), phases PROBE_HTTP_DURATION;
     "tcp" => Tcp(tcp), phases PROBE_TCP_DURATION;
+    "udp" => Udp(udp), phases PROBE_UDP_DURATION;
+    "unix" => Unix(unix), phases PROBE_TCP_DURATION;
     "tls" => Tls(tls), phases PROBE_TLS_DURATION;
+    "icmp" => Icmp(icmp), phases PROBE_ICMP_DURATION;
+    "grpc" => Grpc(grpc), phases PROBE_GRPC_DURATION;
+    "websocket" => Websocket(websocket), phases PROBE_WEBSOCKET_DURATION;
 }
 
 /// How to ask and what to expect: blackbox_exporter's word.
@@ -120,5 +127,14 @@ impl Module {
             .iter()
             .find(|row| row.name == kind)
             .map_or(&family::PROBE_TCP_DURATION, |row| row.phases)
+    }
+
+    /// The `Host` header that this module sets by itself.
+    pub fn configured_host(&self) -> Option<&str> {
+        match &self.prober {
+            Prober::Http(prober) => prober.configured_host(),
+            Prober::Exporter(prober) => prober.configured_host(),
+            _ => None,
+        }
     }
 }

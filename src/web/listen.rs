@@ -22,6 +22,13 @@ impl Listeners {
     }
 }
 
+impl From<Vec<TcpListener>> for Listeners {
+    /// Sockets that somebody else has bound.
+    fn from(listeners: Vec<TcpListener>) -> Self {
+        Self(listeners)
+    }
+}
+
 /// Binds every address; the first that fails is named.
 pub fn bind(addresses: &[String]) -> Result<Listeners, (String, io::Error)> {
     let bound = addresses.iter().map(|text| bind_one(text).map_err(|error| (text.clone(), error)));
@@ -29,6 +36,9 @@ pub fn bind(addresses: &[String]) -> Result<Listeners, (String, io::Error)> {
 }
 
 fn bind_one(text: &str) -> io::Result<TcpListener> {
+    if text.starts_with("vsock://") {
+        return Err(invalid("vsock is not available; use a TCP address"));
+    }
     if let Some(port) = text.strip_prefix(':') {
         let port = port.parse().map_err(|_| invalid("the port is not a number"))?;
         // One socket for both families; a machine without IPv6 gets one for IPv4.

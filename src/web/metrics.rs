@@ -15,6 +15,9 @@ use crate::clock;
 use crate::metrics::exposition::{Encoding, Writer};
 use crate::metrics::{Shown, render_own, render_results};
 
+/// A page may be this part of the last one longer without another buffer.
+const SPARE: usize = 16;
+
 pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let encoding = Encoding::negotiate(accept);
@@ -31,9 +34,25 @@ pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> R
         timer.observe_duration();
         if gzip { compress(&page) } else { Ok(page) }
     });
-    let Ok(Ok(body)) = rendering.await else {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "rendering failed\n").into_response();
-    };
+    match rendering.await {
+        Ok(Ok(body)) => answer(encoding, gzip, body),
+        _ => failed(),
+    }
+}
+
+/// A small page, compressed here and now if the client accepts it.
+pub(super) fn respond(headers: &HeaderMap, encoding: Encoding, page: Vec<u8>) -> Response {
+    if !accepts_gzip(headers) {
+        return answer(encoding, false, page);
+    }
+    compress(&page).map_or_else(|_| failed(), |body| answer(encoding, true, body))
+}
+
+fn failed() -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, "rendering failed\n").into_response()
+}
+
+fn answer(encoding: Encoding, gzip: bool, body: Vec<u8>) -> Response {
     let mut response = ([(header::CONTENT_TYPE, encoding.content_type())], body).into_response();
     response
         .headers_mut()
@@ -51,10 +70,15 @@ fn render(site: &Site, encoding: Encoding) -> Vec<u8> {
     let views = site.board.snapshot().views();
     let now = clock::now();
     site.clock.set(now.unix_seconds());
-    let mut writer = Writer::new(encoding);
+    // A buffer that grows on the way is copied again and again.
+    let expected = site.page_bytes.load(Ordering::Relaxed);
+    let space = Vec::with_capacity(expected + expected / SPARE);
+    let mut writer = Writer::append_to(space, encoding);
     render_results(&Shown { views: &views, now, scrape }, &mut writer);
     render_own(&site.registry, &mut writer);
-    writer.finish()
+    let page = writer.finish();
+    site.page_bytes.store(page.len(), Ordering::Relaxed);
+    page
 }
 
 fn compress(page: &[u8]) -> std::io::Result<Vec<u8>> {

@@ -3,29 +3,40 @@
 //! A handler reads snapshots and never waits for a probe. What a handler cannot do itself (a reload) it asks the
 //! application for, over a channel. What is served is decided here; what it says is derived from the board.
 
+mod access;
 mod api;
+mod door;
 mod escape;
 mod health;
 mod listen;
+mod logs;
 mod metrics;
 mod page;
+mod probe;
 mod serve;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use prometheus::{Gauge, Histogram, HistogramVec, IntCounterVec, Registry};
 use tokio::sync::{mpsc, oneshot};
 
+pub use access::{Access, LoadWebConfig, WebSpec};
+pub use door::{Door, Prefix};
 pub use listen::{Listeners, bind};
+pub use probe::ProbeOptions;
 pub use serve::serve;
 
 use crate::board::Board;
 use crate::clock;
 use crate::model::family;
+use crate::probe::OnDemand;
+use probe::Probing;
 
 /// Buckets, in seconds, for rendering an answer.
 const RENDER_BUCKETS: [f64; 7] = [0.001, 0.005, 0.02, 0.1, 0.25, 1.0, 5.0];
@@ -59,8 +70,11 @@ pub struct Site {
     started: crate::model::Stamp,
     scrapes: IntCounterVec,
     rendering: HistogramVec,
+    /// The length of the last page of `/metrics`: the next will hardly be longer.
+    page_bytes: AtomicUsize,
     /// Our clock as Prometheus sees it, set anew by each scrape.
     clock: Gauge,
+    probing: Probing,
 }
 
 impl Site {
@@ -69,7 +83,10 @@ impl Site {
         registry: Registry,
         about: About,
         reload: mpsc::Sender<ReloadRequest>,
+        on_demand: Arc<OnDemand>,
+        options: ProbeOptions,
     ) -> Arc<Self> {
+        let probing = Probing::new(on_demand, options, &registry);
         let scrapes = family::SCRAPES.counters(&registry);
         let rendering = family::SCRAPE_DURATION.histograms(&registry, &RENDER_BUCKETS);
         let clock = family::CLOCK.gauges(&registry).with_label_values(&[&about.id]);
@@ -85,7 +102,9 @@ impl Site {
             started: clock::now(),
             scrapes,
             rendering,
+            page_bytes: AtomicUsize::new(0),
             clock,
+            probing,
         })
     }
 
@@ -113,6 +132,8 @@ pub fn router(site: Arc<Site>) -> Router {
     Router::new()
         .route("/", get(page::show))
         .route("/metrics", get(metrics::show))
+        .route("/probe", any(probe::run))
+        .route("/logs", any(logs::show))
         .route("/-/healthy", get(health::healthy))
         .route("/-/ready", get(health::ready))
         .route("/-/reload", any(health::reload))
@@ -120,4 +141,13 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/changes", get(api::changes))
         .with_state(site)
+}
+
+/// What is said when a request cannot be served: one line that no browser takes for anything else.
+fn plain_error(status: StatusCode, text: &str) -> Response {
+    let kind = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, kind, format!("{text}\n")).into_response()
 }

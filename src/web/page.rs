@@ -68,6 +68,7 @@ impl Page<'_> {
             self.group(&mut html, &group, members);
         }
         waiting(&mut html, &empty);
+        super::logs::section(&mut html, self.site);
         html.push_str(
             "<footer><a href=\"metrics\">metrics</a> <a href=\"api/v1/status\">status as JSON</a> \
              <a href=\"api/v1/changes\">changes</a> <a href=\"config\">configuration</a></footer></main></body></html>\n",

@@ -1,20 +1,22 @@
 //! Accepting connections until asked to stop, with bounds on what a client may cost.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Listeners;
+use super::{Door, Listeners};
 
 /// Connections that are served at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
@@ -26,14 +28,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 const MAX_HEADERS: u32 = 64 << 10;
 
 /// Serves until `stop`, then lets open requests end.
-pub async fn serve(
-    listeners: Listeners,
-    router: Router,
-    stop: CancellationToken,
-) -> io::Result<()> {
+pub async fn serve(listeners: Listeners, door: Door, stop: CancellationToken) -> io::Result<()> {
     let connections = TaskTracker::new();
-    let door = Arc::new(Door {
-        router,
+    let door = Arc::new(Porter {
+        door,
         stop: stop.clone(),
         connections: connections.clone(),
         free: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -49,14 +47,15 @@ pub async fn serve(
     ended.map(|_| ())
 }
 
-struct Door {
-    router: Router,
+/// Stands at the door.
+struct Porter {
+    door: Door,
     stop: CancellationToken,
     connections: TaskTracker,
     free: Arc<Semaphore>,
 }
 
-impl Door {
+impl Porter {
     async fn accept_all(&self, listener: TcpListener) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         loop {
@@ -83,29 +82,56 @@ impl Door {
     }
 
     fn serve_one(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
-        let service = TowerToHyperService::new(self.router.clone());
+        let door = self.door.clone();
         let stop = self.stop.clone();
         async move {
             stream.set_nodelay(true).ok();
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder
-                .http1()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(MAX_HEADERS as usize);
-            builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+            let Some(access) = door.access.clone().filter(|access| access.speaks_tls()) else {
+                return converse(stream, door, stop).await;
             };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+            let Some(config) = access.tls().await else {
+                // Nobody can be told without shaking hands.
+                return tracing::debug!("a connection was refused: no certificate can be used");
+            };
+            let shaking = TlsAcceptor::from(config).accept(stream);
+            match tokio::time::timeout(HEADER_TIMEOUT, shaking).await {
+                Ok(Ok(stream)) => converse(stream, door, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+                Err(_) => tracing::debug!("a handshake took too long"),
             }
         }
+    }
+}
+
+async fn converse<S>(stream: S, door: Door, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let http2 = door.access.as_ref().is_none_or(|access| access.speaks_http2());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    if !http2 {
+        builder = builder.http1_only();
+    }
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADERS as usize);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS);
+    let service = service_fn(move |request| {
+        let door = door.clone();
+        async move { Ok::<_, Infallible>(door.answer(request).await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
     }
 }

@@ -29,6 +29,8 @@ fn reference() -> String {
     table(&mut text, family::RESULTS);
     text.push_str("\n## watchpost itself\n\n");
     table(&mut text, family::OWN);
+    text.push_str("\n## watchpost itself, as blackbox_exporter names it\n\n");
+    table(&mut text, family::COMPAT);
     text.push_str(
         "\n## Reasons\n\nThe label `reason` of `probe_failures_total` and `probe_failure_info`: a closed list.\n\n| reason | meaning |\n| --- | --- |\n",
     );
@@ -37,7 +39,7 @@ fn reference() -> String {
     }
     text.push_str(
         "\n`probe_failure_info` also shows why a run could not ask at all, which says nothing about the target: \
-         `no_descriptors`, `no_permission`, `source_address`, `blind`, `stale`, `shutting_down`, `setup` (a file that the module \
+         `no_descriptors`, `no_permission`, `source_address`, `blind`, `stale`, `shutting_down`, `not_allowed` (what `/probe` may not ask), `setup` (a file that the module \
          needs cannot be used) and `defect` (of watchpost itself).\n",
     );
     text

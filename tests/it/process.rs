@@ -75,8 +75,9 @@ async fn a_log_in_json_is_json() {
 async fn shards_share_the_checks_without_overlap() {
     let folder = tempfile::tempdir().unwrap();
     let targets: Vec<String> = (1..=40).map(|n| format!("127.0.0.{n}:1")).collect();
-    let config =
-        format!("{MODULES}probes: [{{ name: p, module: open, interval: 1s, targets: {targets:?} }}]\n");
+    let config = format!(
+        "{MODULES}probes: [{{ name: p, module: open, interval: 1s, targets: {targets:?} }}]\n"
+    );
     let config = write(folder.path(), "w.yml", &config);
     let mut seen = Vec::new();
     for shard in ["--shard=1/3", "--shard=2/3", "--shard=3/3"] {
@@ -109,7 +110,8 @@ async fn targets_come_and_go_with_their_file() {
 
     let text = format!("- targets: ['{open}']\n  labels: {{ team: a, job: theirs }}\n");
     std::fs::write(&list, text).unwrap();
-    let labels = [format!("instance=\"{open}\""), "team=\"a\"".into(), "exported_job=\"theirs\"".into()];
+    let labels =
+        [format!("instance=\"{open}\""), "team=\"a\"".into(), "exported_job=\"theirs\"".into()];
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     watchpost.until("probe_success", &labels, |v| v == 1.0).await;
 
@@ -117,7 +119,9 @@ async fn targets_come_and_go_with_their_file() {
     std::fs::write(&list, "- targets: ['x").unwrap();
     watchpost.until("watchpost_discovery_failed", &["probe=\"p\""], |v| v == 1.0).await;
     assert!(watchpost.metric("probe_success", &labels).await.is_some());
-    assert!(watchpost.metric("watchpost_discovery_file_mtime_seconds", &["a.yml"]).await.unwrap() > 1e9);
+    assert!(
+        watchpost.metric("watchpost_discovery_file_mtime_seconds", &["a.yml"]).await.unwrap() > 1e9
+    );
 
     std::fs::write(&list, "- targets: ['127.0.0.1:1']\n").unwrap();
     watchpost.until("probe_status", &["127.0.0.1:1\"", "status=\"down\""], |v| v == 1.0).await;
@@ -160,7 +164,10 @@ async fn a_blind_watchpost_accuses_nobody() {
     watchpost.until("probe_success", &["job=\"p\""], |v| v == 0.0).await;
     let failed = watchpost.metric("probe_runs_total", &["result=\"fail\""]).await.unwrap();
     watchpost.until("probe_runs_total", &["result=\"fail\""], |v| v > failed + 3.0).await;
-    assert_eq!(watchpost.metric("probe_status", &["job=\"p\"", "status=\"down\""]).await, Some(0.0));
+    assert_eq!(
+        watchpost.metric("probe_status", &["job=\"p\"", "status=\"down\""]).await,
+        Some(0.0)
+    );
     assert!(get(&watchpost.url("/")).await.1.contains("is blind"));
     // The reference answers again: now it counts.
     drop(held);
@@ -172,7 +179,9 @@ async fn a_blind_watchpost_accuses_nobody() {
 async fn a_changed_file_is_taken_over_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let text = |port: u16| {
-        format!("{MODULES}probes: [{{ name: p, module: open, interval: 1s, targets: ['127.0.0.1:{port}'] }}]\n")
+        format!(
+            "{MODULES}probes: [{{ name: p, module: open, interval: 1s, targets: ['127.0.0.1:{port}'] }}]\n"
+        )
     };
     let config = write(folder.path(), "w.yml", &text(1));
     let arguments = ["--config.enable-auto-reload", "--config.auto-reload-interval=1"];

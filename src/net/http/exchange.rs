@@ -37,6 +37,7 @@ pub struct Response {
     body: Incoming,
     drive: Drive,
     received: u64,
+    trailers: Option<::http::HeaderMap>,
     /// What was left of the time when the body began.
     budget: Duration,
 }
@@ -133,7 +134,7 @@ impl Response {
     fn new(response: ::http::Response<Incoming>, drive: Drive, budget: Duration) -> Self {
         let (head, body) = response.into_parts();
         let declared = body.size_hint().exact();
-        Self { head, declared, body, drive, received: 0, budget }
+        Self { head, declared, body, drive, received: 0, trailers: None, budget }
     }
 
     /// The next piece of the body as it came; `None` at its end.
@@ -147,13 +148,23 @@ impl Response {
             let Ok(frame) = deadline.limit(next).await else { return Err(self.timed_out()) };
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|e| body_failed(&e, self.received, self.declared))?;
-            // Trailers say nothing that a rule could ask for.
-            let Ok(data) = frame.into_data() else { continue };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(other) => {
+                    self.trailers = other.into_trailers().ok();
+                    continue;
+                }
+            };
             self.received += data.len() as u64;
             if !data.is_empty() {
                 return Ok(Some(data));
             }
         }
+    }
+
+    /// What came after the body, once that was read to its end.
+    pub const fn trailers(&self) -> Option<&::http::HeaderMap> {
+        self.trailers.as_ref()
     }
 
     fn timed_out(&self) -> Answer {
@@ -170,7 +181,7 @@ impl Response {
     }
 
     /// Reads the body to its end into memory, at most `limit` bytes of it.
-    pub async fn collect(mut self, limit: usize, deadline: Deadline) -> Result<Vec<u8>, Answer> {
+    pub async fn collect(&mut self, limit: usize, deadline: Deadline) -> Result<Vec<u8>, Answer> {
         let mut all = Vec::new();
         while let Some(chunk) = self.chunk(deadline).await? {
             if all.len() + chunk.len() > limit {

@@ -18,7 +18,7 @@ use self::hosts::Hosts;
 pub use self::lookup::parse_name;
 use self::lookup::{Servers, no_address};
 use self::system::{Files, Settings};
-use super::{Deadline, Stopwatch};
+use super::{Deadline, Guard, Stopwatch};
 use crate::model::{Answer, Fault, Phase, Unknown};
 
 const DNS_PORT: u16 = 53;
@@ -78,6 +78,8 @@ pub struct Resolver {
     current: ArcSwap<Settings>,
     /// `None` when the servers were given.
     files: Option<Files>,
+    /// What may be asked; everything without one.
+    guard: Option<Guard>,
 }
 
 impl Resolver {
@@ -90,7 +92,7 @@ impl Resolver {
     /// [`Resolver::from_system`] with files of the caller's choice.
     pub fn from_files(resolv_conf: &Path, hosts: &Path) -> Self {
         let (files, settings) = Files::read(resolv_conf, hosts);
-        Self { current: ArcSwap::from_pointee(settings), files: Some(files) }
+        Self { current: ArcSwap::from_pointee(settings), files: Some(files), guard: None }
     }
 
     /// A resolver that asks `servers`, in this order, and reads no file.
@@ -98,11 +100,42 @@ impl Resolver {
     pub fn with_servers(servers: Vec<SocketAddr>) -> Self {
         let servers = Servers::new(&servers, &ResolverOpts::default()).map_err(Into::into);
         let settings = Settings { hosts: Hosts::default(), servers };
-        Self { current: ArcSwap::from_pointee(settings), files: None }
+        Self { current: ArcSwap::from_pointee(settings), files: None, guard: None }
     }
 
-    /// One address for `host`, in the phase `resolve`. Literals (also in brackets) are taken as they are.
+    /// Refuses addresses that `guard` does not allow.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
+    /// Whether `host` may be asked at `port`, as far as that is known before it is resolved.
+    pub fn permit(&self, host: &str, port: u16) -> Result<(), Answer> {
+        let refusal = |guard: &Guard| guard.load().refusal_of_name(host, Some(port));
+        match self.guard.as_ref().and_then(refusal) {
+            Some(why) => Err(Unknown::NotAllowed(why.into()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// One address for `host`, in the phase `resolve`. Literals (also in brackets) are taken as they are. An address that
+    /// the guard does not allow is not given out.
     pub async fn resolve(
+        &self,
+        host: &str,
+        preference: IpPreference,
+        deadline: Deadline,
+        watch: &mut Stopwatch,
+    ) -> Result<IpAddr, Answer> {
+        let ip = self.resolve_ours(host, preference, deadline, watch).await?;
+        match self.guard.as_ref().and_then(|guard| guard.load().refusal(host, ip, None)) {
+            Some(why) => Err(Unknown::NotAllowed(why.into()).into()),
+            None => Ok(ip),
+        }
+    }
+
+    /// [`Resolver::resolve`] for a host that the configuration names, such as a proxy: the guard is not asked.
+    pub async fn resolve_ours(
         &self,
         host: &str,
         preference: IpPreference,

@@ -52,6 +52,10 @@ impl Prober {
         Some(Self { http: http?, rules: rules? })
     }
 
+    pub(super) fn configured_host(&self) -> Option<&str> {
+        self.http.configured_host()
+    }
+
     pub(super) async fn run(&self, ask: &Ask<'_>, report: &mut Report) -> Verdict {
         let mut tally = Tally::new(&self.rules);
         let asked = self.http.run_with(ask, report, Some(&mut tally)).await;

@@ -15,7 +15,7 @@ use crate::probe::secret::SecretSource;
 
 /// The credentials of a module.
 #[derive(Debug, Default)]
-pub(super) enum Auth {
+pub(in crate::probe) enum Auth {
     #[default]
     None,
     Basic {
@@ -30,7 +30,7 @@ pub(super) enum Auth {
 }
 
 impl Auth {
-    pub(super) fn build(spec: &mut Spec, mistakes: &mut Mistakes) -> Self {
+    pub(in crate::probe) fn build(spec: &mut Spec, mistakes: &mut Mistakes) -> Self {
         let kinds = [
             ("basic_auth", spec.basic_auth.is_some()),
             ("authorization", spec.authorization.is_some()),
@@ -105,7 +105,10 @@ impl Auth {
     }
 
     /// The value of `Authorization`, if there is any.
-    pub(super) async fn value(&self, ask: &Ask<'_>) -> Result<Option<HeaderValue>, Answer> {
+    pub(in crate::probe) async fn value(
+        &self,
+        ask: &Ask<'_>,
+    ) -> Result<Option<HeaderValue>, Answer> {
         let deadline = ask.deadline;
         match self {
             Self::None => Ok(None),
@@ -133,7 +136,7 @@ impl Auth {
 }
 
 /// The credentials of one target, which replace the module's.
-pub(super) async fn target_value(
+pub(in crate::probe) async fn target_value(
     authorization: &Authorization,
     deadline: Deadline,
 ) -> Result<HeaderValue, Answer> {
@@ -145,7 +148,7 @@ pub(super) async fn target_value(
     scheme_value(&authorization.scheme, credentials.reveal())
 }
 
-pub(super) fn basic_value(username: &str, password: &str) -> Result<HeaderValue, Answer> {
+pub(in crate::probe) fn basic_value(username: &str, password: &str) -> Result<HeaderValue, Answer> {
     let text = STANDARD.encode(format!("{username}:{password}"));
     sensitive(format!("Basic {text}"), "credentials")
 }
@@ -155,7 +158,7 @@ fn scheme_value(scheme: &str, credentials: &str) -> Result<HeaderValue, Answer> 
 }
 
 /// A header value that h2 does not index and nobody prints.
-pub(super) fn sensitive(text: String, what: &str) -> Result<HeaderValue, Answer> {
+pub(in crate::probe) fn sensitive(text: String, what: &str) -> Result<HeaderValue, Answer> {
     let mut value = HeaderValue::try_from(text).map_err(|_| {
         Answer::from(Unknown::Setup(format!("{what} cannot be sent in a header").into()))
     })?;

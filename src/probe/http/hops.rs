@@ -12,6 +12,7 @@ use super::route::Route;
 use crate::model::{Answer, Fault, Phase, family};
 use crate::net::Session;
 use crate::net::http::{Link, Response, Sent, exchange};
+use crate::probe::tcp::source_address;
 use crate::probe::{Ask, Report, address, certificates};
 
 /// How many redirects are followed.
@@ -111,7 +112,7 @@ impl Walk<'_> {
         };
         let headers = prober.asking.headers(self.ask, &state).await?;
         let payload = prober.asking.payload(state.with_body).await?;
-        let route = route(prober, self.ask, own_authority);
+        let route = route(prober, self.ask, own_authority)?;
         if self.link.is_tls() {
             route.tls.prepare(self.ask.deadline).await?;
         }
@@ -180,6 +181,7 @@ impl Walk<'_> {
     async fn follow(&mut self, link: Link, headers: &HeaderMap) -> Result<(), Answer> {
         self.jar.keep(&self.link, headers);
         self.report.note(|| format!("redirected to {link}"));
+        self.ask.net.resolver.permit(&link.host, link.port())?;
         let downgrade = self.link.is_tls() && !link.is_tls();
         self.referer = (!downgrade).then(|| self.link.to_string());
         // Credentials stay at home: with the first host, and not without the TLS that it was asked with.
@@ -216,16 +218,17 @@ impl Walk<'_> {
 }
 
 /// At another authority than the target's, a configured `server_name` does not hold.
-fn route<'a>(prober: &'a Prober, ask: &Ask<'a>, own_authority: bool) -> Route<'a> {
+fn route<'a>(prober: &'a Prober, ask: &Ask<'a>, own_authority: bool) -> Result<Route<'a>, Answer> {
     let elsewhere = prober.tls_elsewhere.as_ref().filter(|_| !own_authority);
-    Route {
+    Ok(Route {
         net: ask.net,
         tls: elsewhere.unwrap_or(&prober.tls),
         proxying: &prober.proxying,
         preference: prober.preference,
         http2: prober.http2,
         deadline: ask.deadline,
-    }
+        source: source_address(prober.source.as_deref())?,
+    })
 }
 
 fn without_port(host: &str) -> &str {

@@ -24,8 +24,9 @@ use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
+pub(super) use auth::{Auth, basic_value, sensitive, target_value};
 pub(super) use body::Sink;
-pub use spec::Spec;
+pub use spec::{AuthorizationSpec, BasicAuth, HeaderSource, OAuth2Spec, ProxyUrl, Spec};
 
 use self::body::{Coding, Taken};
 use self::hops::{Final, MAX_REDIRECTS, walk};
@@ -51,6 +52,7 @@ pub struct Prober {
     proxying: Proxying,
     skip_resolve_with_proxy: bool,
     preference: IpPreference,
+    source: Option<String>,
     tls: TlsClient,
     /// For redirects away from the target's authority, where a configured `server_name` does not hold.
     tls_elsewhere: Option<TlsClient>,
@@ -123,6 +125,7 @@ impl Prober {
                 family: spec.preferred_ip_protocol.unwrap_or(IpFamily::V6),
                 fallback: spec.ip_protocol_fallback.unwrap_or(true),
             },
+            source: spec.source_ip_address,
             tls: TlsClient::new(settings),
             tls_elsewhere,
             http2: spec.enable_http2.unwrap_or(true),
@@ -272,6 +275,11 @@ impl Prober {
         };
         #[expect(clippy::cast_precision_loss, reason = "a length is shown as a double")]
         declared.map_or(-1.0, |length| length as f64)
+    }
+
+    /// The `Host` that the module sets.
+    pub(super) fn configured_host(&self) -> Option<&str> {
+        self.asking.host.as_deref()
     }
 
     /// The `Host` to present at the target's own authority.

@@ -29,7 +29,7 @@ const MAX_TOKEN_BYTES: usize = 256 * 1024;
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct OAuth2 {
+pub(in crate::probe) struct OAuth2 {
     client_id: String,
     grant: Grant,
     url: Link,
@@ -154,6 +154,7 @@ impl OAuth2 {
             preference: IpPreference::default(),
             http2: false,
             deadline: ask.deadline,
+            source: None,
         };
         // The phases of a run are the target's.
         let mut watch = Stopwatch::default();
@@ -175,7 +176,7 @@ impl OAuth2 {
     ) -> Result<(u16, Vec<u8>), Answer> {
         let ip = match self.url.literal() {
             Some(ip) => ip,
-            None => route.resolve(&self.url.host, watch).await?,
+            None => route.resolve_ours(&self.url.host, watch).await?,
         };
         let connected = route.open(&self.url, Some(ip), &self.url.host, watch).await?;
         if let Some(fault) = connected.session.as_ref().and_then(|s| s.refusal()) {
@@ -194,7 +195,7 @@ impl OAuth2 {
             request.headers_mut().insert(::http::header::PROXY_AUTHORIZATION, value);
         }
         let sent = Sent { request, protocol: Protocol::Http1, peer: connected.peer };
-        let response = exchange(connected.wire, sent, route.deadline, watch).await?;
+        let mut response = exchange(connected.wire, sent, route.deadline, watch).await?;
         let code = response.head.status.as_u16();
         Ok((code, response.collect(MAX_TOKEN_BYTES, route.deadline).await?))
     }
@@ -220,18 +221,18 @@ impl OAuth2 {
         ask: &Ask<'_>,
         in_form: bool,
     ) -> Result<(String, Option<HeaderValue>), Answer> {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        let mut pairs: Vec<(&str, String)> = Vec::new();
         let mut authorization = None;
         match &self.grant {
             Grant::ClientCredentials(secret) => {
-                form.append_pair("grant_type", "client_credentials");
+                pairs.push(("grant_type", "client_credentials".to_owned()));
                 let secret = match secret {
                     Some(secret) => secret.read(ask.deadline).await?,
                     None => Arc::default(),
                 };
                 if in_form {
-                    form.append_pair("client_id", &self.client_id);
-                    form.append_pair("client_secret", secret.reveal());
+                    pairs.push(("client_id", self.client_id.clone()));
+                    pairs.push(("client_secret", secret.reveal().to_owned()));
                 } else {
                     let coded = |text: &str| {
                         url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
@@ -241,11 +242,14 @@ impl OAuth2 {
                 }
             }
             Grant::JwtBearer(assertion) => {
-                form.append_pair("grant_type", JWT_BEARER);
+                pairs.push(("grant_type", JWT_BEARER.to_owned()));
                 let signed = assertion.sign(ask.deadline, &self.scopes).await?;
-                form.append_pair("assertion", signed.reveal());
+                pairs.push(("assertion", signed.reveal().to_owned()));
             }
         }
+        // A serializer cannot be kept across a wait.
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(pairs);
         if !self.scopes.is_empty() {
             form.append_pair("scope", &self.scopes);
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::proxying::Proxying;
 use crate::model::{Answer, Fault, Phase};
 use crate::net::http::{Hop, Link, Protocol, Proxy, ProxyScheme, Scheme, Tunnel, Wire};
-use crate::net::{Deadline, IpPreference, Net, Session, Stopwatch, TlsClient, dial};
+use crate::net::{Deadline, IpPreference, Net, Session, Source, Stopwatch, TlsClient, dial};
 
 const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -19,6 +19,7 @@ pub(super) struct Route<'a> {
     pub(super) preference: IpPreference,
     pub(super) http2: bool,
     pub(super) deadline: Deadline,
+    pub(super) source: Source,
 }
 
 /// A connection, ready for a request.
@@ -60,7 +61,7 @@ impl Route<'_> {
             Some(ip) => ip,
             None => self.resolve(&link.host, watch).await?,
         };
-        let stream = dial(ip, link.port(), None, self.deadline, watch).await?;
+        let stream = dial(ip, link.port(), self.source, self.deadline, watch).await?;
         let peer = SocketAddr::new(ip, link.port());
         self.secure(Wire::Tcp(stream), link, peer, server_name, watch).await
     }
@@ -131,8 +132,8 @@ impl Route<'_> {
     ) -> Result<(Wire, SocketAddr), Answer> {
         // Address facts and the phase `resolve` are the target's.
         let mut aside = Stopwatch::default();
-        let ip = self.resolve(&proxy.host, &mut aside).await?;
-        let stream = dial(ip, proxy.port, None, self.deadline, watch).await?;
+        let ip = self.resolve_ours(&proxy.host, &mut aside).await?;
+        let stream = dial(ip, proxy.port, self.source, self.deadline, watch).await?;
         let peer = SocketAddr::new(ip, proxy.port);
         if proxy.scheme != ProxyScheme::Https {
             return Ok((Wire::Tcp(stream), peer));
@@ -153,6 +154,15 @@ impl Route<'_> {
         watch: &mut Stopwatch,
     ) -> Result<IpAddr, Answer> {
         self.net.resolver.resolve(host, self.preference, self.deadline, watch).await
+    }
+
+    /// For a host that the configuration names.
+    pub(super) async fn resolve_ours(
+        &self,
+        host: &str,
+        watch: &mut Stopwatch,
+    ) -> Result<IpAddr, Answer> {
+        self.net.resolver.resolve_ours(host, self.preference, self.deadline, watch).await
     }
 }
 

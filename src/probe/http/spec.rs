@@ -20,6 +20,8 @@ pub struct Spec {
     pub preferred_ip_protocol: Option<IpFamily>,
     /// Default true.
     pub ip_protocol_fallback: Option<bool>,
+    /// Ours: the address that connections leave from.
+    pub source_ip_address: Option<String>,
     /// With a proxy: leave resolving the target's name to it.
     pub skip_resolve_phase_with_proxy: Option<bool>,
     /// Deprecated: the inverse of `follow_redirects`.

@@ -1,0 +1,278 @@
+//! Who may come in, and over what: the file of `--web.config.file`.
+//!
+//! The file, and what it names, is read again when it changes; users and certificates need no restart. A file that cannot
+//! be used any more closes the door with 500 rather than leave it open. Whether TLS is spoken, HTTP/2 and the rate limit
+//! are settled at the start.
+
+mod spec;
+mod tls;
+mod users;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use rustls::ServerConfig;
+use tokio::time::Instant;
+
+pub use spec::Spec as WebSpec;
+
+use self::users::{Checker, Credentials};
+use super::plain_error;
+use crate::model::{GoDuration, Secret};
+
+/// The files are looked at no more often than this.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Reads the file again; the error is what an operator is told.
+pub type LoadWebConfig = Box<dyn Fn() -> Result<WebSpec, String> + Send + Sync>;
+
+pub struct Access {
+    path: PathBuf,
+    load: LoadWebConfig,
+    /// `None` while the file cannot be used.
+    rules: ArcSwap<Option<Rules>>,
+    look: tokio::sync::Mutex<Look>,
+    limiter: Option<Limiter>,
+    users: Checker,
+    tls: bool,
+    http2: bool,
+}
+
+/// What holds until the file changes.
+struct Rules {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    users: BTreeMap<String, String>,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+struct Look {
+    at: Instant,
+    /// The files and what they looked like when they were read.
+    seen: Vec<(PathBuf, Option<Signature>)>,
+}
+
+/// Tells one content of a file from another without reading it.
+#[derive(PartialEq, Eq)]
+struct Signature {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    length: u64,
+    inode: u64,
+}
+
+/// What a request may have: entry, or a refusal; and headers for the answer in both cases.
+pub(super) struct Passed {
+    pub(super) refusal: Option<Response>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Access {
+    /// Reads the file for the first time.
+    pub fn new(path: &Path, load: LoadWebConfig) -> Result<Self, String> {
+        let spec = load()?;
+        let http2 = spec.http_server_config.as_ref().and_then(|http| http.http2).unwrap_or(true);
+        let files = files(path, Some(&spec));
+        let look = Look { at: Instant::now(), seen: signatures(files) };
+        let rules = Rules::build(&spec, folder(path), http2)?;
+        Ok(Self {
+            path: path.to_owned(),
+            load,
+            tls: rules.tls.is_some(),
+            rules: ArcSwap::from_pointee(Some(rules)),
+            look: tokio::sync::Mutex::new(look),
+            limiter: Limiter::of(&spec),
+            users: Checker::default(),
+            http2,
+        })
+    }
+
+    pub(super) const fn speaks_tls(&self) -> bool {
+        self.tls
+    }
+
+    pub(super) const fn speaks_http2(&self) -> bool {
+        self.http2
+    }
+
+    /// What to shake hands with now; `None` while the file cannot be used.
+    pub(super) async fn tls(self: &Arc<Self>) -> Option<Arc<ServerConfig>> {
+        self.refresh().await;
+        self.rules.load().as_ref().as_ref()?.tls.clone()
+    }
+
+    pub(super) async fn admit(self: &Arc<Self>, request: &HeaderMap) -> Passed {
+        self.refresh().await;
+        let rules = self.rules.load_full();
+        let Some(rules) = rules.as_ref() else {
+            let text = "the web configuration cannot be read; see the log";
+            let refusal = plain_error(StatusCode::INTERNAL_SERVER_ERROR, text);
+            return Passed { refusal: Some(refusal), headers: Vec::new() };
+        };
+        Passed { refusal: self.refusal(rules, request).await, headers: rules.headers.clone() }
+    }
+
+    async fn refusal(&self, rules: &Rules, request: &HeaderMap) -> Option<Response> {
+        if self.limiter.as_ref().is_some_and(|limiter| !limiter.allows(Instant::now())) {
+            return Some(retry(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"));
+        }
+        if rules.users.is_empty() {
+            return None;
+        }
+        match self.users.check(&rules.users, request).await {
+            Credentials::Right => None,
+            Credentials::Busy => Some(retry(StatusCode::SERVICE_UNAVAILABLE, "busy")),
+            Credentials::Wrong => {
+                let mut response = plain_error(StatusCode::UNAUTHORIZED, "Unauthorized");
+                let basic = HeaderValue::from_static("Basic");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
+                Some(response)
+            }
+        }
+    }
+
+    /// Reads the file again if it, or a file that it names, changed.
+    async fn refresh(self: &Arc<Self>) {
+        // Whoever finds somebody looking goes on with what is known.
+        let Ok(mut look) = self.look.try_lock() else { return };
+        if look.at.elapsed() < LOOK_EVERY {
+            return;
+        }
+        look.at = Instant::now();
+        let seen = std::mem::take(&mut look.seen);
+        let access = Arc::clone(self);
+        let looked = tokio::task::spawn_blocking(move || access.read_again(seen)).await;
+        look.seen = looked.unwrap_or_default();
+    }
+
+    fn read_again(
+        &self,
+        seen: Vec<(PathBuf, Option<Signature>)>,
+    ) -> Vec<(PathBuf, Option<Signature>)> {
+        let same = |(path, before): &(PathBuf, Option<Signature>)| Signature::of(path) == *before;
+        if !seen.is_empty() && seen.iter().all(same) {
+            return seen;
+        }
+        // Signatures first: a file that changes while it is read differs at the next look.
+        let loaded = (self.load)();
+        let files = signatures(files(&self.path, loaded.as_ref().ok()));
+        let built = loaded.and_then(|spec| Rules::build(&spec, folder(&self.path), self.http2));
+        let built = built.and_then(|rules| {
+            if rules.tls.is_some() == self.tls {
+                Ok(rules)
+            } else {
+                Err("TLS can be turned on and off only with a restart".to_owned())
+            }
+        });
+        match built {
+            Ok(rules) => {
+                tracing::info!("web configuration read again");
+                self.rules.store(Arc::new(Some(rules)));
+            }
+            Err(problem) => {
+                tracing::error!(
+                    problem,
+                    "the web configuration cannot be used; the door is closed"
+                );
+                self.rules.store(Arc::new(None));
+            }
+        }
+        files
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn retry(status: StatusCode, text: &str) -> Response {
+    let mut response = plain_error(status, text);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn files(path: &Path, spec: Option<&WebSpec>) -> Vec<PathBuf> {
+    let named = spec.and_then(WebSpec::tls).map(|tls| tls::files(tls, folder(path)));
+    std::iter::once(path.to_owned()).chain(named.unwrap_or_default()).collect()
+}
+
+fn signatures(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<Signature>)> {
+    files.into_iter().map(|path| (Signature::of(&path), path)).map(|(s, p)| (p, s)).collect()
+}
+
+impl Signature {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self {
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            length: meta.len(),
+            inode: meta.ino(),
+        })
+    }
+}
+
+impl Rules {
+    fn build(spec: &WebSpec, folder: &Path, http2: bool) -> Result<Self, String> {
+        let users = spec.basic_auth_users.iter().flatten();
+        let reveal = |(name, hash): (&String, &Secret)| (name.clone(), hash.reveal().to_owned());
+        let tls = spec.tls().map(|tls| tls::build(tls, folder, http2)).transpose()?;
+        let users = users.map(reveal).collect();
+        Ok(Self { headers: spec.headers(), users, tls: tls.map(Arc::new) })
+    }
+}
+
+/// A bucket that fills by one each interval and holds a burst.
+struct Limiter {
+    interval: Duration,
+    burst: f64,
+    bucket: Mutex<(f64, Instant)>,
+}
+
+impl Limiter {
+    fn of(spec: &WebSpec) -> Option<Self> {
+        let rate = spec.rate_limit.as_ref()?;
+        let interval = rate.interval.and_then(GoDuration::positive)?;
+        let burst = f64::from(rate.burst.unwrap_or(1).max(1));
+        Some(Self { interval, burst, bucket: Mutex::new((burst, Instant::now())) })
+    }
+
+    fn allows(&self, now: Instant) -> bool {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = now.saturating_duration_since(bucket.1);
+        let filled = bucket.0 + passed.as_secs_f64() / self.interval.as_secs_f64();
+        let left = filled.min(self.burst);
+        let allowed = left >= 1.0;
+        *bucket = (if allowed { left - 1.0 } else { left }, now);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_then_one_each_interval() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let limiter = Limiter { interval: second, burst: 2.0, bucket: Mutex::new((2.0, now)) };
+        let at = |millis| limiter.allows(now + Duration::from_millis(millis));
+        assert_eq!([at(0), at(0), at(0), at(900)], [true, true, false, false]);
+        assert_eq!(
+            [at(1100), at(1200), at(9000), at(9000), at(9000)],
+            [true, false, true, true, false]
+        );
+    }
+}
