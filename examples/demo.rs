@@ -57,6 +57,8 @@ fn watch(config: &Path, port: u16) -> Result<(), Box<dyn Error + Send + Sync>> {
         listen: vec![format!("127.0.0.1:{port}")],
         shard: Shard::WHOLE,
         auto_reload: None,
+        beats: Vec::new(),
+        storage: None,
         web: WebOptions::default(),
         probe: ProbeOptions::default(),
         load: Box::new(load.clone()),

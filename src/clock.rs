@@ -21,6 +21,12 @@ pub fn boot() -> Duration {
     Duration::new(seconds, nanos)
 }
 
+/// Names the boot that [`boot`] counts from. Empty where the kernel does not tell: then no two boots look the same.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,14 +12,18 @@
 
 pub mod app;
 pub mod board;
+pub mod book;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod deadman;
+pub mod heartbeat;
 pub mod judge;
 pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod notify;
 pub mod probe;
 pub mod schedule;
 pub mod shutdown;

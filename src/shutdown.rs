@@ -24,6 +24,11 @@ impl Tasks {
         self.tracker.spawn(task)
     }
 
+    /// For stages that spawn tasks of their own.
+    pub const fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
     /// Is cancelled when the process is asked to stop.
     pub const fn stop(&self) -> &CancellationToken {
         &self.stop

@@ -122,6 +122,20 @@ impl Ledger {
         self.entries.get(&id).map(|entry| &entry.check)
     }
 
+    /// Every check, as it is shown.
+    pub fn views(&self) -> impl Iterator<Item = Arc<View>> {
+        self.entries.values().map(|entry| entry.cell.load())
+    }
+
+    pub fn view(&self, id: CheckId) -> Option<Arc<View>> {
+        self.entries.get(&id).map(|entry| entry.cell.load())
+    }
+
+    /// Every probe as a whole, as it is shown.
+    pub fn groups(&self) -> impl Iterator<Item = Arc<GroupView>> {
+        self.probes.values().map(|probe| probe.cell.load())
+    }
+
     /// How many checks have which status.
     pub fn headcount(&self) -> Headcount {
         self.entries.values().map(|entry| entry.judge.status()).collect()

@@ -1,13 +1,17 @@
 //! Joins the stages: bind first, build each from its configuration, reload, and drain in order.
 
+mod deadmen;
 mod discovery;
 mod doorway;
 pub mod ledger;
 mod owner;
+mod pager;
 mod references;
 mod reload;
+mod storage;
 mod supervise;
 mod targets;
+pub mod trial;
 
 use std::io;
 use std::path::PathBuf;
@@ -17,23 +21,28 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
+use crate::book::{Book, BookError};
 use crate::clock;
 use crate::config::{Config, Problems, Reference};
+use crate::deadman::{self, Switchboard};
 use crate::metrics::Identity;
 use crate::model::family;
 use crate::net::Net;
+use crate::notify::{self, Handle, Notifier};
 use crate::probe::OnDemand;
 use crate::schedule::{LaneFailed, Lanes, Limits, Meters, Modules, ProbeRunner, Setup, Shard};
 use crate::shutdown::{Request, Signals, Tasks};
 pub use crate::web::ProbeOptions;
-use crate::web::{self, ReloadRequest, Site};
+use crate::web::{self, Beats, ReloadRequest, Site};
 
 use discovery::Found;
 use ledger::Ledger;
 use owner::{MAX_OUTCOMES, Order, Owner};
+use pager::Pager;
 use reload::{AutoReload, ReloadMeters};
 
 /// How long runs may finish after a stop was asked for.
@@ -54,7 +63,11 @@ pub struct Options {
     pub listen: Vec<String>,
     pub web: WebOptions,
     pub probe: ProbeOptions,
+    /// Addresses that serve only beats.
+    pub beats: Vec<String>,
     pub shard: Shard,
+    /// The folder of the book; none to keep everything in memory.
+    pub storage: Option<PathBuf>,
     pub auto_reload: Option<AutoReloadOptions>,
 }
 
@@ -87,6 +100,10 @@ pub enum Error {
     Start(#[from] io::Error),
     #[error(transparent)]
     Lane(#[from] LaneFailed),
+    #[error("deadman needs --storage.path: a switch that a restart forgets is none")]
+    NoStorage,
+    #[error(transparent)]
+    Book(#[from] BookError),
     #[error("the web door closed by itself: {0}")]
     Door(io::Error),
 }
@@ -98,7 +115,12 @@ pub fn run(config: Config, mut options: Options) -> Result<(), Error> {
     let prefix = doorway::prefix(&options.web, &options.listen)?;
     // From here on the ports are known, also those that the system chose.
     options.listen = listeners.addresses().iter().map(ToString::to_string).collect();
+    let beats =
+        web::bind(&options.beats).map_err(|(address, error)| Error::Listen { address, error })?;
     doorway::raise_descriptors();
+    if needs_storage(&config, &options) {
+        return Err(Error::NoStorage);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVICE_THREADS)
         .thread_name("service")
@@ -106,7 +128,7 @@ pub fn run(config: Config, mut options: Options) -> Result<(), Error> {
         .build()?;
     let ended = runtime.block_on(async {
         let access = doorway::access(&options.web)?;
-        App::build(config, options)?.serve(listeners, prefix, access).await
+        App::build(config, options)?.serve(listeners, beats, prefix, access).await
     });
     // A task that hangs in a system call does not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -128,9 +150,16 @@ struct App {
     reload_meters: ReloadMeters,
     registry: Registry,
     tasks: Tasks,
+    /// Of the first shard, once the book is open.
+    notifier: Option<Handle>,
+    notifier_stop: CancellationToken,
+    /// Of the first shard, with its switches.
+    beats: Option<Arc<Beats>>,
+    /// Ends what follows the present switches.
+    beats_stop: CancellationToken,
     /// Ends the owner; the tasks end by their own.
     owner_stop: CancellationToken,
-    owner: tokio::task::JoinHandle<()>,
+    owner: JoinHandle<()>,
 }
 
 impl App {
@@ -192,6 +221,10 @@ impl App {
             reload_meters,
             registry,
             tasks,
+            notifier: None,
+            notifier_stop: CancellationToken::new(),
+            beats: None,
+            beats_stop: CancellationToken::new(),
             owner_stop,
             owner,
         })
@@ -200,6 +233,7 @@ impl App {
     async fn serve(
         mut self,
         listeners: web::Listeners,
+        beats: web::Listeners,
         prefix: web::Prefix,
         access: Option<Arc<web::Access>>,
     ) -> Result<(), Error> {
@@ -207,8 +241,17 @@ impl App {
         let addresses: Vec<String> =
             listeners.addresses().iter().map(ToString::to_string).collect();
         let door_stop = CancellationToken::new();
+        if !beats.addresses().is_empty() {
+            let router = web::beats_router(Arc::clone(&self.site));
+            let door = web::Door::new(router, web::Prefix::default(), access.clone());
+            self.tasks.spawn(web::serve(beats, door, door_stop.clone()));
+        }
         let door = web::Door::new(web::router(Arc::clone(&self.site)), prefix, access);
         let mut door = self.tasks.spawn(web::serve(listeners, door, door_stop.clone()));
+        if let Err(end) = self.open_book(&mut signals, &mut door).await {
+            self.shut_down(&mut signals, door_stop).await;
+            return end.map_or(Ok(()), Err);
+        }
         self.found.configure(&self.config).await;
         self.apply().await;
         self.site.set_ready(true);
@@ -242,16 +285,108 @@ impl App {
         ended
     }
 
+    /// Opens the book and starts what needs it. A process whose book belongs to another one waits here, not ready. Fails
+    /// with `None` when it was asked to stop.
+    async fn open_book(
+        &mut self,
+        signals: &mut Signals,
+        door: &mut JoinHandle<io::Result<()>>,
+    ) -> Result<(), Option<Error>> {
+        let notifies = self.config.probes.iter().any(|p| !p.policy.notify.receivers.is_empty());
+        if !self.options.shard.is_first() {
+            if notifies {
+                tracing::warn!(
+                    "only the first shard notifies: of this shard's checks nobody is told"
+                );
+            }
+            return Ok(());
+        }
+        if notifies && self.options.storage.is_none() {
+            tracing::warn!(
+                "without --storage.path notifications are kept in memory: a restart may repeat or forget pages"
+            );
+        }
+        let opening = storage::open(self.options.storage.clone());
+        tokio::pin!(opening);
+        let book = loop {
+            tokio::select! {
+                opened = &mut opening => break opened.map_err(|error| Some(error.into()))?,
+                request = signals.next() => match request {
+                    Request::Stop => return Err(None),
+                    Request::Reload => tracing::warn!("no reload while waiting for the book"),
+                },
+                closed = &mut *door => return Err(Some(door_closed(closed))),
+            }
+        };
+        self.start_beats(&book).await;
+        self.start_notifier(book).await;
+        Ok(())
+    }
+
+    /// The doors for beats open here.
+    async fn start_beats(&mut self, book: &Book) {
+        let specs = self.config.deadman.clone();
+        let configured = deadmen::configured(&specs).await;
+        let meter = deadman::Meter::new(&self.registry);
+        for it in &configured {
+            meter.announce(&it.spec);
+        }
+        let id = self.config.identity.id.as_str();
+        let boot_id = book.now().boot_id;
+        let board = Switchboard::new(id, boot_id, configured, web::kept(book), clock::now());
+        let beats = Beats::new(board, book.clone(), meter);
+        beats.keep_changed();
+        self.site.open_beats(Arc::clone(&beats));
+        self.orders.send(Order::Judge(Arc::clone(&beats))).await.ok();
+        self.follow(&beats, &specs);
+        self.beats = Some(beats);
+    }
+
+    /// Follows keys and Alertmanagers of these switches, and of no others.
+    fn follow(&mut self, beats: &Arc<Beats>, specs: &[Arc<deadman::Spec>]) {
+        self.beats_stop.cancel();
+        self.beats_stop = self.tasks.stop().child_token();
+        let stop = &self.beats_stop;
+        self.tasks.spawn(deadmen::watch_keys(Arc::clone(beats), specs.to_vec(), stop.clone()));
+        for spec in specs {
+            self.tasks.spawn(deadmen::poll(Arc::clone(beats), Arc::clone(spec), stop.clone()));
+        }
+    }
+
+    async fn start_notifier(&mut self, book: Book) {
+        let identity = notify::Identity {
+            id: self.config.identity.id.clone(),
+            region: self.config.identity.region.clone(),
+            url: self.config.identity.url.clone(),
+        };
+        let notifier = Notifier::start(
+            book.clone(),
+            std::mem::take(&mut self.config.receivers),
+            &self.registry,
+            self.tasks.tracker(),
+            self.notifier_stop.clone(),
+            notify::Settings { identity, ..notify::Settings::default() },
+        );
+        self.site.open_book(book.clone());
+        let pager = Pager::new(notifier.clone(), book, self.config.own.clone());
+        self.notifier = Some(notifier);
+        // The owner ends only after us.
+        self.orders.send(Order::Tell(Box::new(pager))).await.ok();
+    }
+
     /// Hands the checks of configuration and discovery to the owner.
     async fn apply(&mut self) {
         let checks = targets::checks(&self.config, self.found.targets(), self.options.shard);
+        let deadmen =
+            if self.beats.is_some() { deadmen::checks(&self.config.deadman) } else { Vec::new() };
+        let unread = targets::unread(&self.config, self.found.targets());
         self.site.replace_about(targets::about(
             &self.config,
             self.found.targets(),
             &self.options.listen,
         ));
         // The owner ends only after us.
-        self.orders.send(Order::Checks(checks)).await.ok();
+        self.orders.send(Order::Checks { checks, deadmen, unread }).await.ok();
     }
 
     /// Reads the configuration again and applies the difference; a bad one changes nothing.
@@ -260,6 +395,9 @@ impl App {
         let options = Arc::clone(&self.options);
         let loaded = tokio::task::spawn_blocking(move || (options.load)()).await;
         let result = match loaded {
+            Ok(Ok(config)) if needs_storage(&config, &self.options) => {
+                Err(Error::NoStorage.to_string())
+            }
             Ok(Ok(config)) => {
                 self.take_over(config).await;
                 Ok(())
@@ -272,13 +410,24 @@ impl App {
         result
     }
 
-    async fn take_over(&mut self, config: Config) {
+    async fn take_over(&mut self, mut config: Config) {
         for warning in config.warnings.iter() {
             tracing::warn!(problem = warning.to_string(), "the configuration is odd");
         }
         if config.identity != self.config.identity {
             tracing::warn!("the identity of this watchpost changes only with a restart");
         }
+        if let Some(notifier) = &self.notifier {
+            notifier.reload(std::mem::take(&mut config.receivers));
+        }
+        if let Some(beats) = self.beats.clone()
+            && config.deadman != self.config.deadman
+        {
+            let configured = deadmen::configured(&config.deadman).await;
+            deadmen::replace(&beats, &self.config.deadman, configured);
+            self.follow(&beats, &config.deadman);
+        }
+        self.orders.send(Order::Own(config.own.clone())).await.ok();
         self.modules.store(Arc::new(by_name(&config)));
         self.on_demand.replace(config.catalogue.clone(), config.probe_allow.clone());
         self.references.send_if_modified(|known| {
@@ -302,6 +451,7 @@ impl App {
             if tokio::time::timeout(GRACE, self.owner).await.is_err() {
                 self.owner_stop.cancel();
             }
+            self.notifier_stop.cancel();
             door_stop.cancel();
             self.tasks.wait().await;
         };
@@ -313,11 +463,16 @@ impl App {
     }
 }
 
+/// A switch must survive a restart.
+fn needs_storage(config: &Config, options: &Options) -> bool {
+    !config.deadman.is_empty() && options.storage.is_none() && options.shard.is_first()
+}
+
 async fn second_stop(signals: &mut Signals) {
     while signals.next().await != Request::Stop {}
 }
 
-fn door_closed(ended: Result<io::Result<()>, tokio::task::JoinError>) -> Error {
+fn door_closed(ended: Result<io::Result<()>, JoinError>) -> Error {
     match ended {
         Ok(Err(error)) => Error::Door(error),
         Ok(Ok(())) => Error::Door(io::Error::other("it was told to")),

@@ -3,6 +3,7 @@
 //! It takes outcomes in batches, keeps the [`Ledger`], says changes once in the log and hands them on. It does no I/O:
 //! whatever may wait has a bounded queue and a reader of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::deadmen::Judging;
 use super::ledger::{Changes, Finished, Ledger};
+use super::pager::Pager;
 use crate::clock;
-use crate::model::{Change, Check, GroupChange, Stamp, Status, Unknown, family};
+use crate::model::{Change, Check, GroupChange, Notify, Stamp, Status, Unknown, family};
 use crate::schedule::{self, Lanes};
+use crate::web::Beats;
 
 /// Outcomes that wait for the owner.
 pub(super) const MAX_OUTCOMES: usize = 8192;
@@ -28,9 +32,20 @@ const TICK: Duration = Duration::from_secs(1);
 /// What the owner can be told.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Replaces the list of checks.
-    Checks(Vec<Arc<Check>>),
+    /// Replaces the list of checks. Of the probes in `unread` it is not known whether these are all.
+    Checks {
+        checks: Vec<Arc<Check>>,
+        /// Judged, and run by nobody.
+        deadmen: Vec<Arc<Check>>,
+        unread: BTreeSet<Arc<str>>,
+    },
     Blind(bool),
+    /// There are switches to judge from now on.
+    Judge(Arc<Beats>),
+    /// There are people to be told from now on.
+    Tell(Box<Pager>),
+    /// Who is told of what is wrong with ourselves.
+    Own(Notify),
 }
 
 /// The last completed pass: evidence that results are still taken, judged and shown.
@@ -41,6 +56,8 @@ pub(super) struct Owner {
     ledger: Ledger,
     lanes: Arc<Lanes>,
     meters: Meters,
+    pager: Option<Pager>,
+    judging: Option<Judging>,
     passed: watch::Sender<Stamp>,
 }
 
@@ -73,7 +90,8 @@ impl Meters {
 impl Owner {
     pub(super) fn new(ledger: Ledger, lanes: Arc<Lanes>, registry: &Registry) -> (Self, LastPass) {
         let (passed, last_pass) = watch::channel(clock::now());
-        (Self { ledger, lanes, meters: Meters::new(registry), passed }, last_pass)
+        let meters = Meters::new(registry);
+        (Self { ledger, lanes, meters, pager: None, judging: None, passed }, last_pass)
     }
 
     /// Runs until the schedule has ended and every outcome is taken, or `stop`.
@@ -106,6 +124,7 @@ impl Owner {
                         self.record(outcome);
                     }
                 }
+                () = woken(self.judging.as_ref()) => self.judge(),
                 _ = tick.tick() => self.tick(),
             }
             self.complete();
@@ -114,21 +133,42 @@ impl Owner {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Checks(checks) => {
-                let applied = self.ledger.apply(checks.clone(), clock::now());
-                self.tell(&applied.changes);
+            Order::Checks { checks, deadmen, unread } => {
+                let all = checks.iter().chain(&deadmen).cloned().collect();
+                let applied = self.ledger.apply(all, clock::now());
+                self.log(&applied.changes);
+                if let Some(pager) = &mut self.pager {
+                    pager.applied(&mut self.ledger, &applied, &unread);
+                }
                 tracing::info!(
                     checks = checks.len(),
                     added = applied.added,
                     removed = applied.removed.len(),
                     "checks applied"
                 );
+                self.judge_all();
                 self.lanes.apply(checks).await;
             }
             Order::Blind(blind) => {
                 self.meters.blind.set(i64::from(blind));
+                if let Some(pager) = &mut self.pager {
+                    pager.set_blind(blind, clock::now());
+                }
                 for id in self.ledger.set_blind(blind, clock::now()) {
                     self.lanes.retry(id, Duration::ZERO);
+                }
+                if !blind {
+                    self.judge_all();
+                }
+            }
+            Order::Judge(beats) => self.judging = Some(Judging::new(beats)),
+            Order::Tell(mut pager) => {
+                pager.restore(&mut self.ledger);
+                self.pager = Some(*pager);
+            }
+            Order::Own(notify) => {
+                if let Some(pager) = &mut self.pager {
+                    pager.set_own(notify);
                 }
             }
         }
@@ -147,9 +187,29 @@ impl Owner {
         }
     }
 
+    /// Switches whose time has come.
+    fn judge(&mut self) {
+        let Some(judging) = &mut self.judging else { return };
+        for changes in judging.due(&mut self.ledger, clock::now()) {
+            self.tell(&changes);
+        }
+    }
+
+    fn judge_all(&mut self) {
+        let Some(judging) = &mut self.judging else { return };
+        for changes in judging.all(&mut self.ledger, clock::now()) {
+            self.tell(&changes);
+        }
+    }
+
     fn tick(&mut self) {
-        let changes = self.ledger.tick(clock::now());
+        self.judge();
+        let now = clock::now();
+        let changes = self.ledger.tick(now);
         self.tell(&changes);
+        if let Some(pager) = &mut self.pager {
+            pager.look_at_book(now);
+        }
         self.count();
     }
 
@@ -161,8 +221,15 @@ impl Owner {
         }
     }
 
-    /// A change is said once in the log.
     fn tell(&self, changes: &Changes) {
+        self.log(changes);
+        if let Some(pager) = &self.pager {
+            pager.changed(&self.ledger, changes);
+        }
+    }
+
+    /// A change is said once in the log.
+    fn log(&self, changes: &Changes) {
         for change in &changes.checks {
             self.meters.changes.with_label_values(&[change.to.label()]).inc();
             self.log_change(change);
@@ -198,6 +265,14 @@ impl Owner {
         let now = clock::now();
         self.meters.last_pass.set(now.unix_seconds());
         self.passed.send_replace(now);
+    }
+}
+
+/// Waits until a switch was beaten; for ever where there is none.
+async fn woken(judging: Option<&Judging>) {
+    match judging {
+        Some(judging) => judging.woken().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! From probes and what discovery found to the checks that are run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -23,6 +23,16 @@ pub(super) fn checks(config: &Config, found: &Snapshot, shard: Shard) -> Vec<Arc
         }
     }
     checks
+}
+
+/// Probes of which it is not known whether what was found is all there is: a file that names their targets has not been
+/// read yet, or yields none.
+pub(super) fn unread(config: &Config, found: &Snapshot) -> BTreeSet<Arc<str>> {
+    let names = config.probes.iter().filter(|probe| {
+        let set = found.get(&probe.policy.name);
+        set.is_none_or(|set| !probe.file_sd.is_empty() && set.targets.is_empty())
+    });
+    names.map(|probe| Arc::clone(&probe.policy.name)).collect()
 }
 
 /// What the page says about the process as a whole.

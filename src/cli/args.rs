@@ -35,6 +35,14 @@ pub(super) enum Verb {
     Init(InitArgs),
     /// Print what to paste into the configuration of Prometheus.
     Snippet(SnippetArgs),
+    /// Show open episodes and what is not delivered yet, of a running watchpost.
+    Notifications(AskArgs),
+    /// Show the dead man's switches of a running watchpost.
+    Deadman(AskArgs),
+    /// Beat a dead man's switch, or run a command and tell its start, its end and its exit code.
+    Ping(PingArgs),
+    /// Try the way to a receiver for real.
+    Notify(NotifyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +100,12 @@ pub(super) struct RunArgs {
     /// Count durations of runs of /probe by module.
     #[arg(long = "probe.histogram")]
     pub(super) histogram: bool,
+    /// Address that serves only beats: /ping and /alertmanager; may be repeated.
+    #[arg(long = "beats.listen-address", value_name = "ADDRESS")]
+    pub(super) beats: Vec<String>,
+    /// Folder of the book: last beats, episodes, notifications. Default: they are kept in memory only.
+    #[arg(long = "storage.path", value_name = "FOLDER")]
+    pub(super) storage: Option<PathBuf>,
     /// Run only this share of the checks.
     #[arg(long = "shard", value_name = "I/N", value_parser = parse_shard)]
     pub(super) shard: Option<Shard>,
@@ -184,6 +198,44 @@ pub(super) struct InitArgs {
     /// Replace a file that exists.
     #[arg(long)]
     pub(super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AskArgs {
+    /// Where the running watchpost serves.
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9115")]
+    pub(super) address: String,
+    /// Print what it answers as it is.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PingArgs {
+    /// The switch's URL: https://HOST/ping/UUID, or https://HOST/ping/KEY/SLUG.
+    #[arg(value_name = "URL")]
+    pub(super) url: String,
+    /// Command to run, after `--`.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NotifyArgs {
+    #[command(subcommand)]
+    pub(super) what: NotifyVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NotifyVerb {
+    /// Send a marked test and its end, and say what came of them: exit code 0 when both were taken.
+    Test {
+        /// A name of `receivers:`.
+        name: String,
+        /// Configuration file or folder; may be repeated.
+        #[arg(long = "config.file", value_name = "PATH")]
+        config: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

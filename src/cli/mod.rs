@@ -5,9 +5,14 @@
 //! `--config.check` say 1 in all of these, as blackbox_exporter does).
 
 mod args;
+mod ask;
 mod check_config;
+mod deadman;
 mod environment;
 mod init;
+mod notifications;
+mod notify;
+mod ping;
 mod probe;
 mod report;
 mod run;
@@ -34,6 +39,10 @@ pub fn main() -> ExitCode {
         Some(Verb::Probe(args)) => probe::run(&args),
         Some(Verb::Init(args)) => init::run(&args),
         Some(Verb::Snippet(args)) => snippet::run(&args),
+        Some(Verb::Notifications(args)) => notifications::run(&args),
+        Some(Verb::Deadman(args)) => deadman::run(&args),
+        Some(Verb::Ping(args)) => ping::run(&args),
+        Some(Verb::Notify(args)) => notify::run(&args),
     }
 }
 

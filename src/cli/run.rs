@@ -54,7 +54,9 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
             notes: matches!(prober_level, log::Threshold::Debug | log::Threshold::Info),
             histogram: args.histogram,
         },
+        beats: args.beats,
         shard: args.shard.unwrap_or_default(),
+        storage: args.storage,
         auto_reload,
     };
     match app::run(config, options) {

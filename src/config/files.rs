@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::secrets::is_secret_key;
+use super::secrets::{is_secret_key, is_secret_path};
 use super::yaml::{self, Problem, Problems, Source};
 use super::{Environment, File};
 
@@ -92,8 +92,7 @@ fn read_one(path: PathBuf, environment: &Environment<'_>, problems: &mut Problem
 /// All files as written, each under its name, with secrets masked.
 pub(super) fn show(files: &[File]) -> String {
     let shown = files.iter().map(|file| {
-        let text =
-            yaml::dump(&file.root, &|path| path.last().is_some_and(|key| is_secret_key(key)));
+        let text = yaml::dump(&file.root, &is_secret_path);
         format!("# {}\n{text}", file.path.display())
     });
     shown.collect::<Vec<_>>().join("\n")

@@ -13,6 +13,8 @@ pub struct Identity {
     pub id: String,
     /// The label `probe_region`.
     pub region: Option<String>,
+    /// Where people reach this watchpost's page; in messages.
+    pub url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -23,6 +25,10 @@ struct Spec {
     region: Option<String>,
     /// Hosts, networks and ports that `/probe` may ask. Default: all but metadata addresses.
     probe_allow: Option<Vec<String>>,
+    url: Option<String>,
+    /// Receivers to tell of trouble of this watchpost itself; read where receivers are known.
+    #[serde(rename = "notify")]
+    _notify: Option<Vec<String>>,
 }
 
 pub(super) fn read(
@@ -31,7 +37,7 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> (Identity, AllowList) {
     let mut sections = files.iter().filter_map(|file| file.root.entry("watchpost"));
-    let default = Identity { id: environment.host_name.clone(), region: None };
+    let default = Identity { id: environment.host_name.clone(), region: None, url: None };
     let Some(first) = sections.next() else { return (default, AllowList::default()) };
     for again in sections {
         problems.push(
@@ -53,7 +59,9 @@ pub(super) fn read(
     }
     let allowed = allow_list(spec.probe_allow, &first.value, problems);
     let id = spec.id.unwrap_or(default.id);
-    (Identity { id, region: spec.region.filter(|r| !r.is_empty()) }, allowed)
+    let region = spec.region.filter(|r| !r.is_empty());
+    let url = spec.url.filter(|u| !u.is_empty());
+    (Identity { id, region, url }, allowed)
 }
 
 fn allow_list(patterns: Option<Vec<String>>, node: &Node, problems: &mut Problems) -> AllowList {

@@ -3,12 +3,15 @@
 //! Several files and folders are read; their lists are joined. Each section has a file here that takes its part of the
 //! tree to checked values. What a key means belongs to the stage whose `Spec` type is decoded.
 
+mod deadman;
 mod files;
 mod foreign;
 mod groups;
 mod identity;
 mod modules;
+mod notify;
 mod probes;
+mod receivers;
 mod references;
 mod secrets;
 pub mod yaml;
@@ -25,11 +28,15 @@ pub use probes::Probe;
 pub use references::Reference;
 pub use yaml::{Problem, Problems};
 
+use crate::deadman::Spec as DeadmanSpec;
+use crate::model::Notify;
+use crate::notify::Receiver;
 use crate::probe::{AllowList, Catalogue, Module};
 use yaml::Node;
 
 /// Every top-level key.
-const SECTIONS: [&str; 4] = ["watchpost", "modules", "references", "probes"];
+const SECTIONS: [&str; 6] =
+    ["watchpost", "modules", "references", "probes", "deadman", "receivers"];
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -42,6 +49,12 @@ pub struct Config {
     pub probe_allow: AllowList,
     pub probes: Vec<Probe>,
     pub references: Vec<Reference>,
+    /// Who must call us.
+    pub deadman: Vec<Arc<DeadmanSpec>>,
+    /// Ways to people. Whoever runs the configuration takes them out.
+    pub receivers: Vec<Receiver>,
+    /// Who is told of what is wrong with this watchpost itself.
+    pub own: Notify,
     /// What is odd and does not keep it from running.
     pub warnings: Problems,
     /// The files that were read, to be watched.
@@ -86,7 +99,10 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
     let (identity, probe_allow) = identity::read(&files, environment, &mut problems);
     let modules = modules::read(&files, &mut problems);
     let references = references::read(&files, &mut problems);
-    let probes = probes::read(&files, &modules, &mut problems);
+    let receivers = receivers::read(&files, &mut problems);
+    let probes = probes::read(&files, &modules, &receivers, &mut problems);
+    let deadman = deadman::read(&files, &receivers, &probes, &mut problems);
+    let own = notify::own(&files, &receivers, &probes, &deadman, &mut problems);
     problems.sort();
     if problems.is_fatal() {
         return Err(problems);
@@ -98,6 +114,9 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
         probe_allow,
         probes,
         references,
+        deadman,
+        receivers: receivers.ready,
+        own,
         warnings: problems,
         shown: files::show(&files),
         files: files.into_iter().map(|file| file.path).collect(),

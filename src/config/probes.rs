@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::File;
 use super::modules::Modules;
+use super::notify;
+use super::receivers::Receivers;
 use super::yaml::{self, Node, Position, Problem, Problems};
 use crate::model::{CheckId, Labels, Notify, Period, ProbePolicy, Target, Thresholds, mistake};
 use crate::probe::Module;
@@ -53,6 +55,13 @@ struct Spec {
     retry_interval: Option<Period>,
     /// How many targets must be up.
     min_up: Option<usize>,
+    /// Part of the alerting pipeline: may gate a heartbeat. Never what customers use: its outage is what the pipeline has
+    /// to report.
+    #[serde(default)]
+    pipeline: bool,
+    /// Who is told of which status.
+    #[serde(default)]
+    notify: notify::Spec,
     /// Upper bounds, in seconds, of `probe_run_duration_seconds` as a histogram.
     #[serde(default)]
     histogram: Vec<f64>,
@@ -77,13 +86,18 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-pub(super) fn read(files: &[File], modules: &Modules, problems: &mut Problems) -> Vec<Probe> {
+pub(super) fn read(
+    files: &[File],
+    modules: &Modules,
+    receivers: &Receivers,
+    problems: &mut Problems,
+) -> Vec<Probe> {
     let mut probes = Vec::new();
     let mut names: BTreeMap<String, Position> = BTreeMap::new();
     let mut ids: BTreeMap<CheckId, Position> = BTreeMap::new();
     for file in files {
         let Some(section) = file.section("probes") else { continue };
-        for (node, spec) in yaml::decode_list::<Spec>(section, problems) {
+        for (node, mut spec) in yaml::decode_list::<Spec>(section, problems) {
             let at = node.find("name").at();
             if let Some(first) = names.get(&spec.name) {
                 problems.push(
@@ -96,7 +110,10 @@ pub(super) fn read(files: &[File], modules: &Modules, problems: &mut Problems) -
             }
             names.insert(spec.name.clone(), at.clone());
             let entry = Entry { node, file };
-            probes.extend(entry.build(spec, modules, &mut ids, problems));
+            let whole = spec.min_up.is_some();
+            let notify = std::mem::take(&mut spec.notify);
+            let notify = notify.read(node.find("notify"), whole, receivers, problems);
+            probes.extend(entry.build(spec, notify, modules, &mut ids, problems));
         }
     }
     probes
@@ -112,13 +129,14 @@ impl Entry<'_> {
     fn build(
         &self,
         spec: Spec,
+        notify: Notify,
         modules: &Modules,
         ids: &mut BTreeMap<CheckId, Position>,
         problems: &mut Problems,
     ) -> Option<Probe> {
         self.check_name(&spec, problems);
         let module = self.module(&spec, modules, problems)?;
-        let policy = Arc::new(self.policy(&spec, &module, problems));
+        let policy = Arc::new(self.policy(&spec, notify, &module, problems));
         let targets = self.targets(&spec, ids, problems);
         self.check_targets(&spec, problems);
         let file_sd = spec.file_sd_configs.into_iter().map(|c| self.join_folder(c)).collect();
@@ -156,7 +174,13 @@ impl Entry<'_> {
         None
     }
 
-    fn policy(&self, spec: &Spec, module: &Module, problems: &mut Problems) -> ProbePolicy {
+    fn policy(
+        &self,
+        spec: &Spec,
+        notify: Notify,
+        module: &Module,
+        problems: &mut Problems,
+    ) -> ProbePolicy {
         let interval = spec.interval.unwrap_or(DEFAULT_INTERVAL).get();
         if interval < MIN_INTERVAL {
             self.error("interval", "an interval below 100ms".into(), "use 100ms or more", problems);
@@ -193,8 +217,8 @@ impl Entry<'_> {
             },
             retry_interval: spec.retry_interval.map(Period::get).filter(|r| *r < interval),
             min_up: spec.min_up,
-            pipeline: false,
-            notify: Notify::default(),
+            pipeline: spec.pipeline,
+            notify,
             histogram: spec.histogram.as_slice().into(),
         }
     }

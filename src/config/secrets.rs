@@ -1,7 +1,7 @@
 //! Which keys hold secrets, so that neither `/config` nor a problem's excerpt shows one.
 
 /// Keys whose values are never shown, wherever they stand.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 20] = [
     "password",
     "credentials",
     "bearer_token",
@@ -16,11 +16,27 @@ const KEYS: [&str; 14] = [
     "secret",
     "url_secret",
     "headers",
+    "uuid",
+    "bearer",
+    "api_token",
+    "fail_url",
+    "proxy_url",
+    "fallback_url",
 ];
+
+/// Sections in which a URL is as good as a key.
+const SECRET_URLS: [&str; 2] = ["receivers", "heartbeats"];
 
 /// Whether the value under `key` may hold a secret.
 pub(super) fn is_secret_key(key: &str) -> bool {
     KEYS.contains(&key)
+}
+
+/// Whether the value at the end of this path of keys may hold a secret.
+pub(super) fn is_secret_path(path: &[&str]) -> bool {
+    let Some((key, before)) = path.split_last() else { return false };
+    let is_url = matches!(*key, "url" | "urls");
+    is_secret_key(key) || (is_url && before.first().is_some_and(|s| SECRET_URLS.contains(s)))
 }
 
 #[cfg(test)]
@@ -32,5 +48,11 @@ mod tests {
         assert!(is_secret_key("password"));
         assert!(!is_secret_key("password_file"));
         assert!(!is_secret_key("key_file"));
+    }
+
+    #[test]
+    fn the_url_of_a_hook_is_one() {
+        assert!(is_secret_path(&["receivers", "slack", "url"]));
+        assert!(!is_secret_path(&["modules", "a", "http", "url"]));
     }
 }

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::exposition::{self, Encoding, Writer, rendered_labels};
 use super::number;
@@ -92,7 +93,9 @@ static KEPT: &[(&Family, Write)] = &[
         row.gauge(section, |outcome| outcome.timeout.as_secs_f64());
     }),
     (&family::PROBE_INTERVAL, |row, section| {
-        row.kept(section, Some(row.view.check.policy.interval.as_secs_f64()));
+        // What is told by others has no interval.
+        let interval = row.view.check.policy.interval;
+        row.kept(section, (interval < Duration::MAX).then_some(interval.as_secs_f64()));
     }),
     (&family::PROBE_STATUS, statuses),
     (&family::PROBE_STATUS_SINCE, |row, section| {

@@ -209,7 +209,29 @@ families! {
     PROBE_REQUESTS_LIMIT = Gauge "watchpost_probe_requests_in_flight_limit" [] "How many runs for requests to /probe may go on at once.";
     PROBE_REQUESTS_REFUSED = Counter "watchpost_probe_requests_refused_total" ["cause"] "Requests to /probe that were not run, by cause.";
     PROBE_REQUEST_DURATION = Histogram "watchpost_probe_request_duration_seconds" ["module"] "Durations of runs for requests to /probe.";
+    OUTBOX_DEPTH = Gauge "watchpost_outbox_depth" ["receiver"] "Notifications that are not delivered yet.";
+    OUTBOX_OLDEST = Gauge "watchpost_outbox_oldest_timestamp_seconds" ["receiver"] "Unix time at which the oldest notification that is not delivered was made; absent when there is none.";
+    DELIVERIES = Counter "watchpost_deliveries_total" ["receiver", "result"] "Attempts to deliver a notification, by result.";
+    RECEIVER_LAST_SUCCESS = Gauge "watchpost_receiver_last_success_timestamp_seconds" ["receiver"] "Unix time of the last delivery that the receiver confirmed.";
+    RECEIVER_LAST_TEST_SUCCESS = Gauge "watchpost_receiver_last_test_success_timestamp_seconds" ["receiver"] "Unix time of the last test that the receiver confirmed.";
+    EPISODES_OPEN = Gauge "watchpost_episodes_open" ["receiver"] "Episodes that are open.";
+    BOOK_WRITABLE = Gauge "watchpost_book_writable" [] "Whether the book is on disk with everything that is known.";
+    BOOK_ERRORS = Counter "watchpost_book_errors_total" [] "Failures to write the book.";
     CLOCK_STEPS = Counter "watchpost_clock_steps_total" [] "Jumps of the wall clock against the boot clock.";
+    DEADMAN_LAST_BEAT = Gauge "watchpost_deadman_last_beat_timestamp_seconds" ["deadman"] "Unix time of the last beat that moved the deadline; absent before the first.";
+    DEADMAN_DEADLINE = Gauge "watchpost_deadman_deadline_timestamp_seconds" ["deadman"] "Unix time at which a dead man's switch fails if nothing comes; absent while it fails.";
+    DEADMAN_BEATS = Counter "watchpost_deadman_beats_total" ["deadman", "result"] "Beats by what became of them.";
+    DEADMAN_PAUSED_UNTIL = Gauge "watchpost_deadman_paused_until_timestamp_seconds" ["deadman"] "Unix time at which a pause ends; absent without one.";
+    WATCHDOG_EVIDENCE = Gauge "watchpost_watchdog_evidence_timestamp_seconds" ["deadman", "source"] "Unix time at which we issued the newest clock that came back; absent before the first.";
+    WATCHDOG_LOOP = Histogram "watchpost_watchdog_loop_seconds" ["deadman"] "How long a clock took from us through Prometheus and Alertmanager back to us.";
+    ALERTMANAGER_UP = Gauge "watchpost_alertmanager_up" ["deadman", "alertmanager"] "Whether an Alertmanager answered the last poll and was ready.";
+    ALERTMANAGER_FINDING = Gauge "watchpost_alertmanager_finding" ["deadman", "alertmanager", "finding"] "How many findings of a kind the last poll of an Alertmanager had.";
+    HEARTBEAT_OPEN = Gauge "watchpost_heartbeat_open" ["heartbeat"] "Whether all evidence for a heartbeat holds.";
+    HEARTBEAT_GATE_OPEN = Gauge "watchpost_heartbeat_gate_open" ["heartbeat", "gate"] "Whether one piece of evidence for a heartbeat holds.";
+    HEARTBEAT_LAST_SENT = Gauge "watchpost_heartbeat_last_sent_timestamp_seconds" ["heartbeat"] "Unix time at which the service last accepted a beat; absent before the first.";
+    HEARTBEAT_SENDS = Counter "watchpost_heartbeat_sends_total" ["heartbeat", "result"] "Tries to send a beat, by result.";
+    HEARTBEAT_RECORDED = Gauge "watchpost_heartbeat_recorded_timestamp_seconds" ["heartbeat"] "Unix time of the last beat that the service says it has recorded; absent where it was not asked.";
+    HEARTBEAT_RECORDED_OK = Gauge "watchpost_heartbeat_recorded_ok" ["heartbeat"] "Whether the service has recorded what it accepted and is watching; absent where it was not asked.";
 }
 
 families! {

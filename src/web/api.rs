@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Site;
+use super::notices::Notices;
 use crate::board::{Cell, News, Run};
 use crate::clock;
 use crate::model::{Headcount, Outcome, RunResult, Stamp, Status, Unknown, View};
@@ -34,6 +35,8 @@ pub(super) struct Answer {
     blind: bool,
     probes: Vec<ProbeJson>,
     checks: Vec<CheckJson>,
+    /// `null` where this watchpost does not notify.
+    notifications: Option<Notices>,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,6 +141,7 @@ pub(super) async fn status(
         blind: site.board.is_blind(),
         probes,
         checks,
+        notifications: site.book().map(|book| Notices::of(&book)),
     })
 }
 

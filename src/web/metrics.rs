@@ -69,7 +69,9 @@ fn render(site: &Site, encoding: Encoding) -> Vec<u8> {
     let scrape = site.board.begin_scrape();
     let views = site.board.snapshot().views();
     let now = clock::now();
-    site.clock.set(now.unix_seconds());
+    // What is shown is remembered: it is evidence when it comes back through Prometheus and Alertmanager.
+    let shown = site.beats().map(|beats| beats.board().clocks().issue(now));
+    site.clock.set(shown.unwrap_or_else(|| now.unix_seconds()));
     // A buffer that grows on the way is copied again and again.
     let expected = site.page_bytes.load(Ordering::Relaxed);
     let space = Vec::with_capacity(expected + expected / SPARE);

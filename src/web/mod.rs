@@ -5,12 +5,14 @@
 
 mod access;
 mod api;
+mod beats;
 mod door;
 mod escape;
 mod health;
 mod listen;
 mod logs;
 mod metrics;
+mod notices;
 mod page;
 mod probe;
 mod serve;
@@ -18,7 +20,7 @@ mod serve;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -27,12 +29,14 @@ use prometheus::{Gauge, Histogram, HistogramVec, IntCounterVec, Registry};
 use tokio::sync::{mpsc, oneshot};
 
 pub use access::{Access, LoadWebConfig, WebSpec};
+pub use beats::{Beats, kept};
 pub use door::{Door, Prefix};
 pub use listen::{Listeners, bind};
 pub use probe::ProbeOptions;
 pub use serve::serve;
 
 use crate::board::Board;
+use crate::book::Book;
 use crate::clock;
 use crate::model::family;
 use crate::probe::OnDemand;
@@ -65,6 +69,10 @@ pub struct Site {
     about: ArcSwap<About>,
     ready: AtomicBool,
     reload: mpsc::Sender<ReloadRequest>,
+    /// Once it is open.
+    book: ArcSwapOption<Book>,
+    /// Once the book is open, where there are switches to keep.
+    beats: ArcSwapOption<Beats>,
     /// Boot time of the last request for `/metrics` by somebody else, in milliseconds; 0 for never.
     scraped: AtomicU64,
     started: crate::model::Stamp,
@@ -98,6 +106,8 @@ impl Site {
             about: ArcSwap::from_pointee(about),
             ready: AtomicBool::new(false),
             reload,
+            book: ArcSwapOption::empty(),
+            beats: ArcSwapOption::empty(),
             scraped: AtomicU64::new(0),
             started: clock::now(),
             scrapes,
@@ -111,6 +121,24 @@ impl Site {
     /// A reload has been taken over.
     pub fn replace_about(&self, about: About) {
         self.about.store(Arc::new(about));
+    }
+
+    /// The book is open: notifications are shown from now on.
+    pub fn open_book(&self, book: Book) {
+        self.book.store(Some(Arc::new(book)));
+    }
+
+    /// Beats are taken from now on.
+    pub fn open_beats(&self, beats: Arc<Beats>) {
+        self.beats.store(Some(beats));
+    }
+
+    fn beats(&self) -> Option<Arc<Beats>> {
+        self.beats.load_full()
+    }
+
+    fn book(&self) -> Option<Arc<Book>> {
+        self.book.load_full()
     }
 
     /// `/-/ready` says so from now on.
@@ -140,6 +168,9 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/config", get(health::config))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/changes", get(api::changes))
+        .route("/api/v1/notifications", get(notices::show))
+        .merge(beats::api())
+        .merge(beats::routes())
         .with_state(site)
 }
 
@@ -150,4 +181,9 @@ fn plain_error(status: StatusCode, text: &str) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (status, kind, format!("{text}\n")).into_response()
+}
+
+/// The routes of beats alone, for a door that may be exposed without the rest.
+pub fn beats_router(site: Arc<Site>) -> Router {
+    beats::routes().with_state(site)
 }

@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 
 use super::escape::Escaped;
-use super::{About, Site};
+use super::{About, Site, notices};
 use crate::board::{Cell, GroupView, Index, Run};
 use crate::clock;
 use crate::model::{Headcount, RunResult, Stamp, Status, View};
@@ -57,6 +57,9 @@ impl Page<'_> {
         let count: Headcount = rows.iter().map(|row| row.status).collect();
         self.head(&mut html, count);
         self.next_steps(&mut html);
+        if let Some(book) = self.site.book() {
+            notices::section(&mut html, &book);
+        }
         let mut groups: Vec<Arc<GroupView>> =
             self.index.groups().iter().map(|g| g.load()).collect();
         groups.sort_by_key(|group| (severity(group.status), Arc::clone(&group.policy.name)));
@@ -71,7 +74,8 @@ impl Page<'_> {
         super::logs::section(&mut html, self.site);
         html.push_str(
             "<footer><a href=\"metrics\">metrics</a> <a href=\"api/v1/status\">status as JSON</a> \
-             <a href=\"api/v1/changes\">changes</a> <a href=\"config\">configuration</a></footer></main></body></html>\n",
+             <a href=\"api/v1/changes\">changes</a> \
+             <a href=\"api/v1/notifications\">notifications</a> <a href=\"config\">configuration</a></footer></main></body></html>\n",
         );
         html
     }
@@ -173,12 +177,15 @@ impl Page<'_> {
         write!(
             html,
             "<section><h2><span class=\"pill {status}\">{status}</span> {} \
-             <small>module {} · every {}",
+             <small>module {}",
             Escaped(&policy.name),
             Escaped(&policy.module),
-            ago(policy.interval),
         )
         .ok();
+        // What is not run has no interval.
+        if policy.interval < Duration::MAX {
+            write!(html, " · every {}", ago(policy.interval)).ok();
+        }
         let up = rows.iter().filter(|row| row.status == Status::Up).count();
         write!(html, " · {up} of {} up", rows.len()).ok();
         if let Some(min_up) = policy.min_up {

@@ -6,11 +6,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time and read the environment")]
 
 mod browser;
+mod deploy;
 mod program;
 mod prometheus;
 mod services;
 
-#[expect(dead_code, reason = "shared with the other test binary")]
+#[expect(dead_code, unused_imports, reason = "shared with the other test binary")]
 #[path = "../it/support/mod.rs"]
 mod support;
 

@@ -23,7 +23,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("judge", &["model"]),
     ("board", &["model"]),
     ("book", &["model", "clock"]),
-    ("deadman", &["model"]),
+    ("deadman", &["model", "probe"]),
     ("heartbeat", &["model", "clock", "net"]),
     ("notify", &["model", "clock", "net", "book"]),
     ("metrics", &["model", "board"]),

@@ -13,6 +13,7 @@
 #![expect(clippy::string_slice, reason = "sources are searched by byte")]
 
 mod architecture;
+mod beats;
 mod binary;
 mod config;
 mod discovery;
@@ -23,6 +24,10 @@ mod dropin_probe;
 mod estate;
 mod exposition;
 mod judge;
+mod notify_crash;
+mod notify_delivery;
+mod notify_receivers;
+mod pages;
 mod probe_dns;
 mod probe_exporter;
 mod probe_grpc;

@@ -28,6 +28,7 @@ pub use parse::{MAX_ALIAS_NODES, MAX_DEPTH, MAX_NODES, parse};
 pub use problem::{MAX_SHOWN, Problem, Problems, Severity};
 pub use scalar::{Scalar, Style};
 pub use source::{MAX_SOURCE_BYTES, Position, Source};
+pub(super) use suggest::help as did_you_mean;
 pub use tree::{Entry, Kind, Node};
 
 pub use crate::model::{HINT, MASK as SECRET};

@@ -27,7 +27,7 @@ pub(super) fn listed(names: &[&str]) -> String {
 }
 
 /// `did you mean "a"? known: a, b`, for the help of an unknown word.
-pub(super) fn help(word: &str, known: &[&str], kind: &str) -> String {
+pub(in crate::config) fn help(word: &str, known: &[&str], kind: &str) -> String {
     if known.is_empty() {
         return format!("there are no {kind} here");
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod certs;
 pub(crate) mod dns;
+pub(crate) mod fakes;
 pub(crate) mod grpc;
 pub(crate) mod peer;
 pub(crate) mod run;

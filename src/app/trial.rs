@@ -1,0 +1,65 @@
+//! Tries the way to a receiver for real, without a running watchpost.
+
+use crate::book::NoteKind;
+use crate::clock;
+use crate::config::Config;
+use crate::notify::{Delivery, Identity, Message, Receiver, Sent};
+
+/// What came of one step of a trial.
+#[derive(Debug)]
+pub struct Step {
+    /// `test`, or `end of test`.
+    pub what: &'static str,
+    pub result: Result<(), String>,
+    /// Part of the receiver did not take it.
+    pub partly: Option<String>,
+}
+
+/// Sends a marked test and its end to the receiver of this name; `None` when there is none.
+pub async fn receiver(config: &Config, name: &str) -> Option<Vec<Step>> {
+    let receiver = config.receivers.iter().find(|receiver| receiver.name == name)?;
+    let identity = Identity {
+        id: config.identity.id.clone(),
+        region: config.identity.region.clone(),
+        url: config.identity.url.clone(),
+    };
+    let key = format!("watchpost-test-{name}-{:x}", clock::now().wall.as_microsecond());
+    let trial = Trial { receiver, identity, key };
+    let mut route = None;
+    let first = trial.send("test", NoteKind::Test, &mut route).await;
+    if first.result.is_err() {
+        return Some(vec![first]);
+    }
+    let end = trial.send("end of test", NoteKind::TestResolve, &mut route).await;
+    Some(vec![first, end])
+}
+
+struct Trial<'a> {
+    receiver: &'a Receiver,
+    identity: Identity,
+    key: String,
+}
+
+impl Trial<'_> {
+    async fn send(
+        &self,
+        what: &'static str,
+        kind: NoteKind,
+        route: &mut Option<crate::model::Secret>,
+    ) -> Step {
+        let now = clock::now();
+        let message = Message::test(kind, &self.receiver.name, &self.identity, now.wall);
+        let id = format!("{}-{}", self.key, kind.label());
+        let delivery =
+            Delivery { id: &id, message: &message, key: &self.key, route: route.as_ref(), now };
+        match self.receiver.send(&delivery).await {
+            Sent::Delivered { route: used, partly } => {
+                *route = used;
+                Step { what, result: Ok(()), partly }
+            }
+            Sent::Retry { why, .. } | Sent::Refused { why } => {
+                Step { what, result: Err(why), partly: None }
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Asks a running watchpost over HTTP.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::{Exit, complain};
+
+/// How long a running watchpost may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A runtime for one verb.
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => Ok(runtime.block_on(work)),
+        Err(error) => {
+            complain(&format!("error: cannot start: {error}"));
+            Err(ExitCode::from(Exit::FAILED))
+        }
+    }
+}
+
+/// The body of a GET of `path` at `address`, which is `host:port` or a URL.
+pub(super) fn get(address: &str, path: &str) -> Result<String, ExitCode> {
+    let base =
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let url = format!("{}{path}", base.trim_end_matches('/'));
+    let answered = block_on(async {
+        let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
+        let answer = client.get(&url).send().await?;
+        let status = answer.status();
+        Ok::<_, reqwest::Error>((status, answer.text().await?))
+    })?;
+    match answered {
+        Ok((status, body)) if status.is_success() => Ok(body),
+        Ok((status, body)) => {
+            complain(&format!("error: {url} answers {status}: {}", body.trim_end()));
+            Err(ExitCode::from(Exit::FAILED))
+        }
+        Err(error) => {
+            complain(&format!("error: no watchpost answers at {address}: {error}"));
+            Err(ExitCode::from(Exit::FAILED))
+        }
+    }
+}
+
+/// What a watchpost answered, read.
+pub(super) fn parse<T: DeserializeOwned>(body: &str) -> Result<T, ExitCode> {
+    serde_json::from_str(body).map_err(|error| {
+        complain(&format!("error: the answer is not one of this version of watchpost: {error}"));
+        ExitCode::from(Exit::FAILED)
+    })
+}

@@ -1,0 +1,66 @@
+//! `watchpost deadman`: the dead man's switches of a running watchpost.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::args::AskArgs;
+use super::{ask, print};
+
+#[derive(Debug, Deserialize)]
+struct Switch {
+    name: String,
+    last_beat: Option<Timestamp>,
+    deadline: Option<Timestamp>,
+    ok: bool,
+    reason: Option<String>,
+    paused: Option<String>,
+    notes: Vec<String>,
+}
+
+pub(super) fn run(args: &AskArgs) -> ExitCode {
+    match show(args) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+fn show(args: &AskArgs) -> Result<String, ExitCode> {
+    let body = ask::get(&args.address, "/api/v1/deadman")?;
+    if args.json {
+        return Ok(format!("{}\n", body.trim_end()));
+    }
+    Ok(render(&ask::parse::<Vec<Switch>>(&body)?))
+}
+
+fn render(switches: &[Switch]) -> String {
+    if switches.is_empty() {
+        return "no dead man's switches\n".to_owned();
+    }
+    let time = |at: Option<Timestamp>| {
+        at.map_or("never".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+    };
+    let mut text = String::new();
+    for switch in switches {
+        let state = match (&switch.paused, switch.ok) {
+            (Some(why), _) => format!("paused ({why})"),
+            (None, true) => "ok".to_owned(),
+            (None, false) => format!("FAILS: {}", switch.reason.as_deref().unwrap_or_default()),
+        };
+        // Writing to a `String` cannot fail.
+        write!(text, "{}: {state}; last beat {}", switch.name, time(switch.last_beat)).ok();
+        if switch.deadline.is_some() {
+            write!(text, "; fails at {}", time(switch.deadline)).ok();
+        }
+        text.push('\n');
+        for note in &switch.notes {
+            writeln!(text, "  {note}").ok();
+        }
+    }
+    text
+}

@@ -1,0 +1,469 @@
+//! What an Alertmanager says when it is asked: whether it is ready, what became of the Watchdog, which of its
+//! integrations fail. Pure: answers in, findings out.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::spec::WatchdogSpec;
+use crate::model::{Answer, Fault};
+use crate::probe::exposition::{Format, Limits, Reader};
+
+/// Longest text of somebody else's that a finding carries.
+const MAX_TEXT: usize = 300;
+/// Integrations whose counters are followed, for each Alertmanager.
+const MAX_INTEGRATIONS: usize = 64;
+/// A counters' page may not be longer than this many samples.
+const MAX_SAMPLES: u64 = 200_000;
+
+/// Something that a person should know about one Alertmanager.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    Unreachable {
+        detail: String,
+    },
+    NotReady {
+        detail: String,
+    },
+    /// The cluster of which it is part has not settled, or it stands alone where it has peers.
+    Cluster {
+        status: String,
+    },
+    /// It answers, but not as an Alertmanager does.
+    Unreadable {
+        detail: String,
+    },
+    /// No Prometheus sends it the alert of this source.
+    Missing {
+        source: String,
+    },
+    Silenced {
+        source: String,
+        id: String,
+        by: String,
+        comment: String,
+        until: Option<Timestamp>,
+    },
+    Inhibited {
+        source: String,
+        by: Vec<String>,
+    },
+    Muted {
+        source: String,
+        intervals: Vec<String>,
+    },
+    /// Notifications of this integration failed since we last looked, and none has succeeded since.
+    Failing {
+        integration: String,
+        failures: u64,
+        reasons: Vec<String>,
+    },
+}
+
+impl Finding {
+    /// Whether it is about one integration, about the watchdog, or about the replica: the label `finding`.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::NotReady { .. } => "not_ready",
+            Self::Cluster { .. } => "cluster",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Missing { .. } => "missing",
+            Self::Silenced { .. } => "silenced",
+            Self::Inhibited { .. } => "inhibited",
+            Self::Muted { .. } => "muted",
+            Self::Failing { .. } => "failing",
+        }
+    }
+
+    pub const LABELS: [&str; 9] = [
+        "unreachable",
+        "not_ready",
+        "cluster",
+        "unreadable",
+        "missing",
+        "silenced",
+        "inhibited",
+        "muted",
+        "failing",
+    ];
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable { detail } => write!(f, "does not answer: {detail}"),
+            Self::NotReady { detail } => write!(f, "is not ready: {detail}"),
+            Self::Cluster { status } => write!(f, "cluster is {status}"),
+            Self::Unreadable { detail } => write!(f, "answers what no Alertmanager does: {detail}"),
+            Self::Missing { source } => write!(f, "has no Watchdog of {source}"),
+            Self::Silenced { source, id, by, comment, until } => {
+                write!(f, "Watchdog of {source} is silenced by {by}")?;
+                if let Some(until) = until {
+                    write!(f, " until {until}")?;
+                }
+                write!(f, " ({comment:?}, silence {id})")
+            }
+            Self::Inhibited { source, by } => {
+                write!(f, "Watchdog of {source} is inhibited by {}", by.join(", "))
+            }
+            Self::Muted { source, intervals } => {
+                write!(f, "Watchdog of {source} is muted by time interval {}", intervals.join(", "))
+            }
+            Self::Failing { integration, failures, reasons } => {
+                write!(f, "integration {integration} fails: {failures} notifications lost lately")?;
+                if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(", ")) }
+            }
+        }
+    }
+}
+
+/// One Alertmanager, as it was found at the last poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replica {
+    pub url: String,
+    pub version: Option<String>,
+    pub findings: Vec<Finding>,
+}
+
+impl Replica {
+    pub fn is_up(&self) -> bool {
+        !self.findings.iter().any(|it| {
+            matches!(
+                it,
+                Finding::Unreachable { .. } | Finding::NotReady { .. } | Finding::Unreadable { .. }
+            )
+        })
+    }
+
+    /// What it says as a check of its own: a dead replica fails, everything else is worth a warning.
+    pub fn answer(&self) -> Answer {
+        let Some(first) = self.findings.first() else { return Answer::Pass };
+        let more = self.findings.len() - 1;
+        let mut detail = format!("Alertmanager {} {first}", self.url);
+        if more > 0 {
+            detail = format!("{detail}, and {more} more");
+        }
+        let fault = Fault::ReportedFailure { detail: detail.into() };
+        if self.is_up() { Answer::Warn(fault) } else { Answer::Fail(fault) }
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusPage {
+    cluster: Cluster,
+    #[serde(rename = "versionInfo")]
+    version: Option<VersionInfo>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cluster {
+    status: String,
+    #[serde(default)]
+    peers: Vec<serde::de::IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct VersionInfo {
+    version: String,
+}
+
+/// Reads `/api/v2/status`. `replicas`: how many there should be.
+pub(super) fn read_status(body: &[u8], replicas: usize) -> (Option<String>, Vec<Finding>) {
+    let page: StatusPage = match serde_json::from_slice(body) {
+        Ok(page) => page,
+        Err(error) => return (None, vec![unreadable("/api/v2/status", &error)]),
+    };
+    let version = page.version.map(|info| short(&info.version));
+    let peers = page.cluster.peers.len();
+    let finding = match page.cluster.status.as_str() {
+        "ready" if replicas > 1 && peers < replicas => {
+            Some(format!("ready, with {peers} of {replicas} members"))
+        }
+        "ready" => None,
+        "disabled" if replicas > 1 => Some("disabled, so every replica sends on its own".into()),
+        "disabled" => None,
+        other => Some(short(other)),
+    };
+    (version, finding.map(|status| Finding::Cluster { status }).into_iter().collect())
+}
+
+fn unreadable(path: &str, error: &serde_json::Error) -> Finding {
+    Finding::Unreadable { detail: format!("{path}: {}", short(&error.to_string())) }
+}
+
+#[derive(Debug, Deserialize)]
+struct ListedAlert {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    status: AlertStatus,
+}
+
+#[derive(Debug, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "Alertmanager's own names")]
+struct AlertStatus {
+    #[serde(default, rename = "silencedBy")]
+    silenced_by: Vec<String>,
+    #[serde(default, rename = "inhibitedBy")]
+    inhibited_by: Vec<String>,
+    #[serde(default, rename = "mutedBy")]
+    muted_by: Vec<String>,
+}
+
+/// Reads `/api/v2/alerts` for the Watchdog. A silence's author is filled in by [`read_silence`].
+pub(super) fn read_alerts(body: &[u8], rules: &WatchdogSpec) -> Vec<Finding> {
+    let alerts: Vec<ListedAlert> = match serde_json::from_slice(body) {
+        Ok(alerts) => alerts,
+        Err(error) => return vec![unreadable("/api/v2/alerts", &error)],
+    };
+    let mut findings = Vec::new();
+    for source in rules.source_names() {
+        let is_of_source = |alert: &&ListedAlert| {
+            alert.labels.get("alertname") == Some(&rules.alertname)
+                && rules
+                    .source_label
+                    .as_ref()
+                    .is_none_or(|label| alert.labels.get(label) == Some(&source))
+        };
+        let mut of_source = alerts.iter().filter(is_of_source).peekable();
+        if of_source.peek().is_none() {
+            findings.push(Finding::Missing { source: source.clone() });
+        }
+        for alert in of_source {
+            findings.extend(suppressed(&source, &alert.status));
+        }
+    }
+    findings
+}
+
+fn suppressed(source: &str, status: &AlertStatus) -> Vec<Finding> {
+    let source = source.to_owned();
+    let mut findings: Vec<Finding> = status
+        .silenced_by
+        .iter()
+        .take(3)
+        .map(|id| Finding::Silenced {
+            source: source.clone(),
+            id: short(id),
+            by: "somebody".to_owned(),
+            comment: String::new(),
+            until: None,
+        })
+        .collect();
+    let some =
+        |names: &[String]| -> Vec<String> { names.iter().take(5).map(|it| short(it)).collect() };
+    if !status.inhibited_by.is_empty() {
+        findings
+            .push(Finding::Inhibited { source: source.clone(), by: some(&status.inhibited_by) });
+    }
+    if !status.muted_by.is_empty() {
+        findings.push(Finding::Muted { source, intervals: some(&status.muted_by) });
+    }
+    findings
+}
+
+#[derive(Debug, Deserialize)]
+struct SilencePage {
+    #[serde(default, rename = "createdBy")]
+    created_by: String,
+    #[serde(default)]
+    comment: String,
+    #[serde(default, rename = "endsAt")]
+    ends_at: Option<Timestamp>,
+}
+
+/// Reads `/api/v2/silence/<id>` into the finding that named the id.
+pub(super) fn read_silence(body: &[u8], finding: &mut Finding) {
+    let Ok(page) = serde_json::from_slice::<SilencePage>(body) else { return };
+    if let Finding::Silenced { by, comment, until, .. } = finding {
+        *by = short(&page.created_by);
+        *comment = short(&page.comment);
+        *until = page.ends_at;
+    }
+}
+
+/// What an Alertmanager's counters said at the last poll.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counters {
+    by_integration: BTreeMap<String, Counter>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Counter {
+    sent: f64,
+    failed: f64,
+    by_reason: BTreeMap<String, f64>,
+    /// Failures since the last success, with what was behind them.
+    open: Option<(u64, Vec<String>)>,
+}
+
+impl Counters {
+    /// Reads `/metrics`, compares with what was there before, and keeps the result.
+    pub(super) fn read(&mut self, body: &[u8], format: Format) -> Vec<Finding> {
+        let now = match count(body, format) {
+            Ok(now) => now,
+            Err(detail) => return vec![Finding::Unreadable { detail }],
+        };
+        let before = std::mem::take(&mut self.by_integration);
+        let is_first = before.is_empty();
+        for (name, mut counter) in now {
+            let last = before.get(&name);
+            counter.open = match last {
+                Some(last) => counter.compared(last),
+                // A counter that appears later began at zero.
+                None if !is_first => counter.compared(&Counter::default()),
+                None => None,
+            };
+            self.by_integration.insert(name, counter);
+        }
+        let failing = self.by_integration.iter().filter_map(|(name, counter)| {
+            let (failures, reasons) = counter.open.clone()?;
+            Some(Finding::Failing { integration: short(name), failures, reasons })
+        });
+        failing.collect()
+    }
+}
+
+impl Counter {
+    /// Failures that nothing made good yet. A restart of Alertmanager starts its counters anew.
+    fn compared(&self, last: &Self) -> Option<(u64, Vec<String>)> {
+        let is_restarted = self.sent < last.sent || self.failed < last.failed;
+        let zero = Self::default();
+        let base = if is_restarted { &zero } else { last };
+        let failed = self.failed - base.failed;
+        let succeeded = (self.sent - base.sent) - failed;
+        if failed > 0.0 {
+            let grown = |(reason, count): (&String, &f64)| {
+                (*count > base.by_reason.get(reason).copied().unwrap_or_default())
+                    .then(|| short(reason))
+            };
+            let reasons = self.by_reason.iter().filter_map(grown).collect();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a counter's growth, saturating"
+            )]
+            let new = failed as u64;
+            let before = last.open.as_ref().map_or(0, |(failures, _)| *failures);
+            return Some((before.saturating_add(new), reasons));
+        }
+        if succeeded > 0.0 { None } else { last.open.clone() }
+    }
+}
+
+fn count(body: &[u8], format: Format) -> Result<BTreeMap<String, Counter>, String> {
+    let mut counters: BTreeMap<String, Counter> = BTreeMap::new();
+    let mut take = |sample: crate::probe::exposition::Sample<'_>| {
+        let is_failed = match sample.name {
+            "alertmanager_notifications_failed_total" => true,
+            "alertmanager_notifications_total" => false,
+            _ => return,
+        };
+        let (mut integration, mut reason) = (None, None);
+        for (name, value) in sample.labels.iter() {
+            match &*name {
+                "integration" => integration = Some(value.to_string()),
+                "reason" => reason = Some(value.to_string()),
+                _ => {}
+            }
+        }
+        let Some(integration) = integration else { return };
+        if counters.len() >= MAX_INTEGRATIONS && !counters.contains_key(&integration) {
+            return;
+        }
+        let counter = counters.entry(integration).or_default();
+        if is_failed {
+            counter.failed += sample.value;
+            if let Some(reason) = reason {
+                *counter.by_reason.entry(reason).or_default() += sample.value;
+            }
+        } else {
+            counter.sent += sample.value;
+        }
+    };
+    let limits = Limits { max_samples: MAX_SAMPLES, ..Limits::default() };
+    let mut reader = Reader::new(format, limits);
+    let read = reader.feed(body, &mut take).and_then(|()| reader.finish(&mut take));
+    read.map_err(|invalid| format!("/metrics: {invalid}"))?;
+    Ok(counters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> WatchdogSpec {
+        serde_json::from_str(r#"{"source_label":"prometheus","sources":["p1","p2"]}"#).unwrap()
+    }
+
+    #[test]
+    fn a_suppressed_watchdog_is_named() {
+        let body = br#"[
+          {"labels":{"alertname":"Watchdog","prometheus":"p1"},
+           "status":{"state":"suppressed","silencedBy":["id-1"],"inhibitedBy":["f00"],"mutedBy":["night"]}},
+          {"labels":{"alertname":"Other","prometheus":"p2"},"status":{"state":"active"}}]"#;
+        let mut findings = read_alerts(body, &rules());
+        let labels: Vec<_> = findings.iter().map(Finding::label).collect();
+        assert_eq!(labels, ["silenced", "inhibited", "muted", "missing"]);
+        let silence = br#"{"createdBy":"alice","comment":"silence --all","endsAt":"2026-01-01T00:00:00.000Z"}"#;
+        read_silence(silence, &mut findings[0]);
+        assert_eq!(
+            findings[0].to_string(),
+            "Watchdog of p1 is silenced by alice until 2026-01-01T00:00:00Z (\"silence --all\", silence id-1)"
+        );
+    }
+
+    #[test]
+    fn a_cluster_that_lost_a_member_is_named() {
+        let page = |status: &str, peers: usize| {
+            let peers = vec!["{}"; peers].join(",");
+            format!(
+                r#"{{"cluster":{{"status":"{status}","peers":[{peers}]}},"versionInfo":{{"version":"0.27.0"}}}}"#
+            )
+        };
+        for (status, peers, replicas, expected) in [
+            ("ready", 3, 3, 0),
+            ("ready", 2, 3, 1),
+            ("settling", 3, 3, 1),
+            ("disabled", 0, 1, 0),
+            ("disabled", 0, 2, 1),
+        ] {
+            let (version, findings) = read_status(page(status, peers).as_bytes(), replicas);
+            assert_eq!(findings.len(), expected, "{status} {peers}/{replicas}");
+            assert_eq!(version.as_deref(), Some("0.27.0"));
+        }
+        let (_, findings) = read_status(b"<html>", 1);
+        assert_eq!(findings[0].label(), "unreadable");
+    }
+
+    fn metrics(sent: u64, failed: u64) -> String {
+        format!(
+            "alertmanager_notifications_total{{integration=\"pagerduty\"}} {sent}\n\
+             alertmanager_notifications_failed_total{{integration=\"pagerduty\",reason=\"serverError\"}} {failed}\n"
+        )
+    }
+
+    #[test]
+    fn an_integration_fails_until_it_succeeds() {
+        let mut counters = Counters::default();
+        let mut step = |sent, failed| {
+            let found = counters.read(metrics(sent, failed).as_bytes(), Format::Text);
+            match found.first() {
+                Some(Finding::Failing { failures, .. }) => *failures,
+                _ => 0,
+            }
+        };
+        assert_eq!(step(100, 7), 0, "what was before we looked is history");
+        assert_eq!(step(101, 8), 1);
+        assert_eq!(step(101, 8), 1, "nothing was sent since");
+        assert_eq!(step(103, 10), 3);
+        assert_eq!(step(104, 10), 0, "one went through");
+        assert_eq!(step(1, 1), 1, "restarted");
+    }
+}

@@ -1,0 +1,548 @@
+//! All switches of this watchpost: which one a beat means, whose time has come, what is to be kept.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use super::issued::Clocks;
+use super::key::Key;
+use super::line::{At, Line, Mark};
+use super::pause::{NoPause, Pause, Pauses, Wanted};
+use super::ping::{Address, Beat, BeatResult, Door, Refused};
+use super::spec::{PingId, Slug, Spec};
+use super::switch::{Switch, SwitchState, Verdict};
+use super::watchdog::{Receipt, Watchdog, WatchdogState};
+use crate::model::{Answer, Outcome, Stamp};
+
+/// What must outlive the process, for each switch by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadmanState {
+    /// By which a renamed switch is known again.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    pub kind: KindState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
+pub enum KindState {
+    Switch(SwitchState),
+    Watchdog(WatchdogState),
+}
+
+impl DeadmanState {
+    fn marks(&self) -> Vec<&Mark> {
+        match &self.kind {
+            KindState::Switch(state) => state.marks().collect(),
+            KindState::Watchdog(state) => state.marks().collect(),
+        }
+    }
+}
+
+/// One configured switch, with its key if it has one.
+#[derive(Debug, Clone)]
+pub struct Configured {
+    pub spec: Arc<Spec>,
+    pub key: Option<Key>,
+}
+
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
+enum Kind {
+    Switch(Switch),
+    Watchdog(Watchdog),
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    spec: Arc<Spec>,
+    key: Option<Key>,
+    kind: Kind,
+    /// Its place in the queue.
+    queued: Option<At>,
+    dirty: bool,
+}
+
+/// What one switch says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    pub name: Arc<str>,
+    /// Its checks by target: the switch itself under its own name, or each source of a watchdog.
+    pub members: Vec<(Arc<str>, Verdict)>,
+    /// All of them taken together.
+    pub answer: Answer,
+    /// The pause that holds, during which nobody is told.
+    pub paused: Option<Pause>,
+    /// What a person should know beside the answer.
+    pub notes: Vec<Note>,
+    /// When it fails if nothing comes.
+    pub deadline: Option<Stamp>,
+    pub last_beat: Option<Stamp>,
+}
+
+impl Report {
+    /// What each member says, as the value that everything else is derived from.
+    pub fn outcomes(&self, now: Stamp) -> impl Iterator<Item = (&Arc<str>, Outcome)> {
+        self.members.iter().map(move |(target, verdict)| {
+            let outcome = Outcome {
+                started: now,
+                took: Duration::ZERO,
+                timeout: Duration::ZERO,
+                phases: Vec::new(),
+                phase: None,
+                address: None,
+                facts: Vec::new(),
+                answer: verdict.answer.clone(),
+            };
+            (target, outcome)
+        })
+    }
+}
+
+/// What a person should know beside the answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// This watchpost did not look for this long, until the moment given.
+    Gap { seconds: u64, until: jiff::Timestamp },
+    /// The wall clock was set, this many seconds ahead or back.
+    ClockStepped { seconds: i64 },
+    /// At start, the wall clock was before what had been recorded: ages from before are unknown.
+    ClockUntrusted,
+    /// It failed this often lately.
+    Flapping { times: usize },
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Gap { seconds, until } => {
+                write!(f, "this watchpost itself was suspended or stalled for {seconds} s, until {until}")
+            }
+            Self::ClockStepped { seconds } => {
+                write!(f, "this watchpost's wall clock was set by {seconds:+} s lately")
+            }
+            Self::ClockUntrusted => f.write_str(
+                "this watchpost started with a wall clock before its own records: ages are uncertain",
+            ),
+            Self::Flapping { times } => write!(f, "it failed {times} times lately"),
+        }
+    }
+}
+
+/// Which beat was taken by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub name: Arc<str>,
+    pub result: BeatResult,
+}
+
+/// How long what happened to our clocks is told.
+const NOTE_FOR: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug, Clone)]
+pub struct Switchboard {
+    id: Arc<str>,
+    line: Line,
+    clocks: Clocks,
+    pauses: Pauses,
+    entries: Vec<Entry>,
+    by_name: HashMap<String, usize>,
+    by_id: HashMap<PingId, usize>,
+    by_slug: HashMap<Slug, usize>,
+    queue: BTreeSet<(At, usize)>,
+    gap: Option<(At, Duration)>,
+    step: Option<(At, SignedDuration)>,
+}
+
+/// What was kept, as it comes from the book.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub states: BTreeMap<String, DeadmanState>,
+    pub pauses: Pauses,
+}
+
+impl Switchboard {
+    /// `id` is this watchpost's name, `boot_id` that of the machine's boot. What was kept under a name that is no longer
+    /// configured is dropped, unless a switch with the same uuid took a new name.
+    pub fn new(
+        id: impl Into<Arc<str>>,
+        boot_id: impl Into<Arc<str>>,
+        configured: Vec<Configured>,
+        kept: Kept,
+        now: Stamp,
+    ) -> Self {
+        let line = {
+            let states = kept.states.values().flat_map(DeadmanState::marks);
+            Line::start(now, boot_id, states.chain(kept.pauses.marks()))
+        };
+        let mut board = Self {
+            id: id.into(),
+            clocks: Clocks::new(&line),
+            line,
+            pauses: kept.pauses,
+            entries: Vec::new(),
+            by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            by_slug: HashMap::new(),
+            queue: BTreeSet::new(),
+            gap: None,
+            step: None,
+        };
+        board.fill(configured, kept.states, now);
+        board.wake(now);
+        board
+    }
+
+    /// Takes over a new configuration. Deadlines count on from the same beats. Yields the names that are gone, whose
+    /// episodes are to be closed and whose state is to be forgotten.
+    pub fn reload(&mut self, configured: Vec<Configured>, now: Stamp) -> Vec<String> {
+        let mut states = BTreeMap::new();
+        for entry in std::mem::take(&mut self.entries) {
+            states.insert(entry.spec.name.clone(), entry.state());
+        }
+        let before: Vec<String> = states.keys().cloned().collect();
+        self.by_name.clear();
+        self.by_id.clear();
+        self.by_slug.clear();
+        self.queue.clear();
+        self.fill(configured, states, now);
+        let gone: Vec<String> =
+            before.into_iter().filter(|name| !self.by_name.contains_key(name)).collect();
+        for name in &gone {
+            self.pauses.forget(name);
+        }
+        gone
+    }
+
+    fn fill(
+        &mut self,
+        configured: Vec<Configured>,
+        mut states: BTreeMap<String, DeadmanState>,
+        now: Stamp,
+    ) {
+        let mut own: Vec<Option<DeadmanState>> =
+            configured.iter().map(|it| states.remove(&it.spec.name)).collect();
+        // What is left belongs to names that are gone; a uuid may have taken another name.
+        for (state, it) in own.iter_mut().zip(&configured) {
+            if state.is_none()
+                && let Some(uuid) = it.spec.uuid.map(PingId::text)
+            {
+                let renamed =
+                    states.iter().find(|(_, kept)| kept.uuid.as_deref() == Some(uuid.as_str()));
+                let name = renamed.map(|(name, _)| name.clone());
+                *state = name.and_then(|name| states.remove(&name));
+            }
+        }
+        for (it, state) in configured.into_iter().zip(own) {
+            self.add(it, state, now);
+        }
+    }
+
+    fn add(&mut self, it: Configured, state: Option<DeadmanState>, now: Stamp) {
+        let is_kept = state.is_some();
+        let Some(kind) = Kind::new(&it.spec, state, now, &self.line) else {
+            return;
+        };
+        let index = self.entries.len();
+        self.by_name.insert(it.spec.name.clone(), index);
+        if let Some(id) = it.spec.uuid {
+            self.by_id.insert(id, index);
+        }
+        if it.key.is_some()
+            && it.spec.watchdog.is_none()
+            && let Some(slug) = it.spec.slug()
+        {
+            self.by_slug.insert(slug, index);
+        }
+        // A switch that is new must be remembered as armed, or a crash loop would arm it for ever.
+        let entry = Entry { spec: it.spec, key: it.key, kind, queued: None, dirty: !is_kept };
+        self.entries.push(entry);
+        self.enqueue(index, At::of(now));
+    }
+
+    pub const fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// The handle that issues `watchpost_clock_seconds` at each scrape.
+    pub fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.spec.name.as_str())
+    }
+
+    pub fn spec(&self, name: &str) -> Option<&Arc<Spec>> {
+        Some(&self.entries.get(*self.by_name.get(name)?)?.spec)
+    }
+
+    /// A rotated key.
+    pub fn set_key(&mut self, name: &str, key: Key) {
+        if let Some(entry) = self.by_name.get(name).and_then(|index| self.entries.get_mut(*index)) {
+            entry.key = Some(key);
+        }
+    }
+
+    /// Whether `presented` opens the door of a watchdog. One without a key is open.
+    pub fn opens(&self, name: &str, presented: Option<&[u8]>) -> bool {
+        let entry = self.by_name.get(name).and_then(|index| self.entries.get(*index));
+        entry.is_some_and(|entry| match (&entry.key, presented) {
+            (None, _) => !entry.spec.has_key(),
+            (Some(key), Some(presented)) => key.matches(presented),
+            (Some(_), None) => false,
+        })
+    }
+
+    /// Takes a ping. What is unknown and what has the wrong key is refused alike.
+    pub fn ping(
+        &mut self,
+        address: &Address<'_>,
+        beat: &Beat<'_>,
+        now: Stamp,
+    ) -> Result<Taken, Refused> {
+        let index = match &address.door {
+            Door::Id(id) => *self.by_id.get(id).ok_or(Refused::NotFound)?,
+            Door::Keyed { key, slug } => {
+                let index = *self.by_slug.get(slug).ok_or(Refused::NotFound)?;
+                let entry = &self.entries[index];
+                let fits = entry.key.as_ref().is_some_and(|own| own.matches(key.as_bytes()));
+                if fits { index } else { return Err(Refused::NotFound) }
+            }
+        };
+        let entry = &mut self.entries[index];
+        let Kind::Switch(switch) = &mut entry.kind else {
+            return Err(Refused::NotFound);
+        };
+        let result = switch.beat(beat, now, &self.line);
+        if !matches!(result, BeatResult::Ignored | BeatResult::Log) {
+            entry.dirty = true;
+        }
+        let name = entry.spec.name.as_str().into();
+        self.enqueue(index, At::of(now));
+        Ok(Taken { name, result })
+    }
+
+    /// Takes Alertmanager's webhook for a watchdog; `None` when there is none of this name. Ask [`Switchboard::opens`]
+    /// first.
+    pub fn alertmanager(&mut self, name: &str, body: &[u8], now: Stamp) -> Option<Receipt> {
+        let index = *self.by_name.get(name)?;
+        let entry = self.entries.get_mut(index)?;
+        let Kind::Watchdog(watchdog) = &mut entry.kind else { return None };
+        let receipt = watchdog.receive(body, &self.id, &self.clocks, now, &self.line);
+        entry.dirty |= receipt.changed;
+        self.enqueue(index, At::of(now));
+        Some(receipt)
+    }
+
+    /// Compares the clocks and, when nobody looked for a while, grants what is overdue a moment. To be called every few
+    /// seconds; before anything is judged it is done anyway.
+    pub fn tick(&mut self, now: Stamp) -> super::line::Tick {
+        let tick = self.line.tick(now);
+        if let Some(step) = tick.step {
+            self.step = Some((At::of(now), step));
+        }
+        if let Some(gap) = tick.gap {
+            self.gap = Some((At::of(now), gap));
+            self.wake(now);
+        }
+        tick
+    }
+
+    fn wake(&mut self, now: Stamp) {
+        for index in 0..self.entries.len() {
+            let entry = &mut self.entries[index];
+            let held = match &mut entry.kind {
+                Kind::Switch(switch) => switch.wake(now, &self.line),
+                Kind::Watchdog(watchdog) => watchdog.wake(now, &self.line),
+            };
+            if held {
+                entry.dirty = true;
+                self.enqueue(index, At::of(now));
+            }
+        }
+    }
+
+    /// What every switch says whose time has come, or that was beaten since the last call.
+    pub fn due(&mut self, now: Stamp) -> Vec<Report> {
+        self.tick(now);
+        let at = At::of(now);
+        let ready: Vec<usize> = self
+            .queue
+            .iter()
+            .take_while(|(when, _)| *when <= at)
+            .map(|(_, index)| *index)
+            .collect();
+        ready.into_iter().map(|index| self.report(index, now)).collect()
+    }
+
+    /// What one switch says now.
+    pub fn evaluate(&mut self, name: &str, now: Stamp) -> Option<Report> {
+        let index = *self.by_name.get(name)?;
+        self.tick(now);
+        Some(self.report(index, now))
+    }
+
+    /// When [`Switchboard::due`] has something to say next.
+    pub fn next(&self, now: Stamp) -> Option<Stamp> {
+        self.queue.first().map(|(at, _)| self.line.stamp(*at, now))
+    }
+
+    fn report(&mut self, index: usize, now: Stamp) -> Report {
+        let entry = &mut self.entries[index];
+        let name: Arc<str> = entry.spec.name.as_str().into();
+        let paused = self.pauses.active(&name, now, &self.line).cloned();
+        let (members, answer, last, changed) = match &mut entry.kind {
+            Kind::Switch(switch) => {
+                let (verdict, changed) = switch.evaluate(now, &self.line);
+                let answer = verdict.answer.clone();
+                let last = switch.state().last.clone();
+                (vec![(name.clone(), verdict)], answer, last, changed)
+            }
+            Kind::Watchdog(watchdog) => {
+                let (verdicts, changed) = watchdog.evaluate(now, &self.line);
+                let answer = watchdog.answer(&verdicts);
+                let last = watchdog.last_evidence(&self.line).cloned();
+                let members = verdicts.into_iter().map(|(name, it)| (name.into(), it)).collect();
+                (members, answer, last, changed)
+            }
+        };
+        entry.dirty |= changed;
+        let next =
+            members.iter().filter_map(|(_, verdict): &(Arc<str>, Verdict)| verdict.next).min();
+        let pause = self.pauses.next(&name, now, &self.line);
+        self.requeue(index, [next, pause].into_iter().flatten().min());
+        let deadline = members.iter().filter_map(|(_, verdict)| verdict.deadline).min();
+        Report {
+            notes: self.notes(&members, now),
+            deadline: deadline.map(|at| self.line.stamp(at, now)),
+            last_beat: last.map(|mark| self.line.stamp(self.line.place(&mark), now)),
+            name,
+            members,
+            answer,
+            paused,
+        }
+    }
+
+    fn notes(&self, members: &[(Arc<str>, Verdict)], now: Stamp) -> Vec<Note> {
+        let at = At::of(now);
+        let mut notes = Vec::new();
+        if let Some((when, gap)) = self.gap
+            && at.since(when) <= NOTE_FOR
+        {
+            let until = self.line.stamp(when, now).wall;
+            notes.push(Note::Gap { seconds: gap.as_secs(), until });
+        }
+        if let Some((when, step)) = self.step
+            && at.since(when) <= NOTE_FOR
+        {
+            notes.push(Note::ClockStepped { seconds: step.as_secs() });
+        }
+        if !self.line.is_trusted() {
+            notes.push(Note::ClockUntrusted);
+        }
+        if let Some(times) = members.iter().filter_map(|(_, verdict)| verdict.flaps).max() {
+            notes.push(Note::Flapping { times });
+        }
+        notes
+    }
+
+    fn enqueue(&mut self, index: usize, at: At) {
+        self.requeue(index, Some(at));
+    }
+
+    fn requeue(&mut self, index: usize, at: Option<At>) {
+        let entry = &mut self.entries[index];
+        if let Some(before) = entry.queued.take() {
+            self.queue.remove(&(before, index));
+        }
+        if let Some(at) = at {
+            self.queue.insert((at, index));
+            entry.queued = Some(at);
+        }
+    }
+
+    pub fn pause(&mut self, name: &str, wanted: Wanted<'_>, now: Stamp) -> Result<Pause, NoPause> {
+        let pause = self.pauses.add(name, wanted, now, &self.line)?;
+        self.look_again(name, now);
+        Ok(pause)
+    }
+
+    pub fn resume(&mut self, name: &str, now: Stamp) -> usize {
+        let ended = self.pauses.resume(name, now, &self.line);
+        self.look_again(name, now);
+        ended
+    }
+
+    fn look_again(&mut self, name: &str, now: Stamp) {
+        if let Some(index) = self.by_name.get(name).copied() {
+            self.enqueue(index, At::of(now));
+        }
+    }
+
+    /// Pauses of everything, probes included: they are kept as a whole.
+    pub const fn pauses(&self) -> &Pauses {
+        &self.pauses
+    }
+
+    /// The pause that holds for a name, be it of a deadman or of a probe.
+    pub fn paused(&self, name: &str, now: Stamp) -> Option<&Pause> {
+        self.pauses.active(name, now, &self.line)
+    }
+
+    /// States that changed since the last call, to be kept.
+    pub fn take_changed(&mut self) -> Vec<(String, DeadmanState)> {
+        let mut changed = Vec::new();
+        for entry in &mut self.entries {
+            if std::mem::take(&mut entry.dirty) {
+                changed.push((entry.spec.name.clone(), entry.state()));
+            }
+        }
+        changed
+    }
+
+    /// The state of one switch, to be kept before a beat is confirmed.
+    pub fn state(&self, name: &str) -> Option<DeadmanState> {
+        self.by_name.get(name).and_then(|index| self.entries.get(*index)).map(Entry::state)
+    }
+
+    /// Everything that is to be kept.
+    pub fn kept(&self) -> Kept {
+        let states = self.entries.iter().map(|entry| (entry.spec.name.clone(), entry.state()));
+        Kept { states: states.collect(), pauses: self.pauses.clone() }
+    }
+}
+
+impl Kind {
+    /// A state of the other kind is of a switch that was configured anew under an old name: it starts afresh.
+    fn new(spec: &Arc<Spec>, state: Option<DeadmanState>, now: Stamp, line: &Line) -> Option<Self> {
+        let kind = state.map(|state| state.kind);
+        if spec.watchdog.is_some() {
+            let kept = match kind {
+                Some(KindState::Watchdog(state)) => Some(state),
+                _ => None,
+            };
+            return Watchdog::new(spec.clone(), kept, now, line).map(Self::Watchdog);
+        }
+        let kept = match kind {
+            Some(KindState::Switch(state)) => Some(state),
+            _ => None,
+        };
+        Switch::new(spec.clone(), kept, now, line).map(Self::Switch)
+    }
+}
+
+impl Entry {
+    fn state(&self) -> DeadmanState {
+        let kind = match &self.kind {
+            Kind::Switch(switch) => KindState::Switch(switch.state().clone()),
+            Kind::Watchdog(watchdog) => KindState::Watchdog(watchdog.state().clone()),
+        };
+        DeadmanState { uuid: self.spec.uuid.map(PingId::text), kind }
+    }
+}

@@ -1,0 +1,393 @@
+//! A switch that the always-firing alert of each Prometheus feeds through Alertmanager's webhook.
+//!
+//! An alert that keeps firing proves little: Alertmanager repeats that of a dead Prometheus for four more minutes.
+//! Evidence is a clock of ours that came back, newer than the last one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::issued::Clocks;
+use super::line::{At, Line, Mark};
+use super::ping::BeatResult;
+use super::silence::Silence;
+use super::spec::{Spec, WatchdogSpec};
+use super::switch::Verdict;
+use super::webhook::{Alert, MAX_ALERTS, Payload, Unreadable};
+use crate::model::{Answer, Fault, Stamp};
+
+/// What a watchdog remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchdogState {
+    pub armed: Mark,
+    #[serde(default)]
+    pub sources: BTreeMap<String, SourceState>,
+}
+
+/// What it remembers of one Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceState {
+    /// When this source was first listed.
+    pub armed: Mark,
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
+    /// The last alert that was no evidence, and why.
+    #[serde(default)]
+    pub other: Option<Other>,
+    #[serde(default)]
+    pub resolved: Option<Resolved>,
+    #[serde(default)]
+    pub silence: Silence,
+}
+
+/// A clock of ours that came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Where it was issued, on our own line of time.
+    pub issued: Mark,
+    pub received: Mark,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Other {
+    pub mark: Mark,
+    pub result: BeatResult,
+}
+
+/// The alert ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    pub mark: Mark,
+    /// By Alertmanager's clock: the same ending told twice is one.
+    pub ended_ms: i64,
+}
+
+/// What became of one webhook.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Receipt {
+    /// One for each alert, and one for what is wrong with the whole.
+    pub results: Vec<BeatResult>,
+    /// How long each piece of new evidence was on its way.
+    pub latencies: Vec<Duration>,
+    /// Whether there is something new to keep.
+    pub changed: bool,
+}
+
+impl Receipt {
+    fn whole(result: BeatResult) -> Self {
+        Self { results: vec![result], ..Self::default() }
+    }
+
+    /// The status to answer, once it is recorded. Alertmanager does not retry 4xx, so it is for what a retry cannot mend.
+    pub fn code(&self) -> u16 {
+        match self.results.as_slice() {
+            [BeatResult::TooLarge] => 413,
+            [BeatResult::Malformed | BeatResult::ForeignPayload] => 400,
+            _ => 200,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Watchdog {
+    spec: Arc<Spec>,
+    rules: Arc<WatchdogSpec>,
+    state: WatchdogState,
+}
+
+impl Watchdog {
+    /// `None` when the spec is not one of a watchdog.
+    pub fn new(
+        spec: Arc<Spec>,
+        kept: Option<WatchdogState>,
+        now: Stamp,
+        line: &Line,
+    ) -> Option<Self> {
+        let rules = Arc::new(spec.watchdog.clone()?);
+        let mark = line.mark(now);
+        let mut state =
+            kept.unwrap_or_else(|| WatchdogState { armed: mark.clone(), sources: BTreeMap::new() });
+        let names = rules.source_names();
+        state.sources.retain(|name, _| names.contains(name));
+        for name in names {
+            // A source that is new in the list has its own first deadline.
+            state.sources.entry(name).or_insert_with(|| SourceState::armed(mark.clone()));
+        }
+        Some(Self { spec, rules, state })
+    }
+
+    pub const fn state(&self) -> &WatchdogState {
+        &self.state
+    }
+
+    pub fn spec(&self) -> &Arc<Spec> {
+        &self.spec
+    }
+
+    pub fn rules(&self) -> &WatchdogSpec {
+        &self.rules
+    }
+
+    /// Takes a webhook. `id` is our own name, under which our clock comes back.
+    pub fn receive(
+        &mut self,
+        body: &[u8],
+        id: &str,
+        clocks: &Clocks,
+        now: Stamp,
+        line: &Line,
+    ) -> Receipt {
+        let payload = match Payload::read(body) {
+            Ok(payload) => payload,
+            Err(Unreadable::TooLarge) => return Receipt::whole(BeatResult::TooLarge),
+            Err(Unreadable::Malformed) => return Receipt::whole(BeatResult::Malformed),
+            Err(Unreadable::Foreign) => return Receipt::whole(BeatResult::ForeignPayload),
+        };
+        let mut receipt = Receipt::default();
+        if payload.truncated > 0 || payload.alerts.len() > MAX_ALERTS {
+            receipt.results.push(BeatResult::Truncated);
+        }
+        for alert in payload.alerts.iter().take(MAX_ALERTS) {
+            let result = self.take(alert, id, clocks, now, line, &mut receipt);
+            receipt.results.push(result);
+        }
+        if receipt.results.is_empty() {
+            receipt.results.push(BeatResult::ForeignAlert);
+        }
+        receipt
+    }
+
+    fn take(
+        &mut self,
+        alert: &Alert,
+        id: &str,
+        clocks: &Clocks,
+        now: Stamp,
+        line: &Line,
+        receipt: &mut Receipt,
+    ) -> BeatResult {
+        if alert.labels.get("alertname") != Some(&self.rules.alertname) {
+            return BeatResult::ForeignAlert;
+        }
+        let max_age = self.rules.max_age.get();
+        let limit = self.limit_of(alert, line);
+        let clock = alert.clock(&self.rules.annotation, id);
+        let Some(source) = self.source_of(alert) else {
+            return BeatResult::UnknownSource;
+        };
+        if alert.is_resolved() {
+            receipt.changed |= source.resolve(alert, now, line);
+            return BeatResult::Resolved;
+        }
+        let Some(millis) = clock else {
+            return self.note(alert, BeatResult::NotScraped, now, line, receipt);
+        };
+        let Some(issued) = clocks.find(millis, now) else {
+            return self.note(alert, BeatResult::ForeignClock, now, line, receipt);
+        };
+        let last = source.evidence.as_ref().map(|evidence| line.place(&evidence.issued));
+        if let Some(last) = last
+            && issued <= last
+        {
+            let result = if issued == last { BeatResult::Duplicate } else { BeatResult::Replayed };
+            return self.note(alert, result, now, line, receipt);
+        }
+        let age = At::of(now).since(issued);
+        source.evidence =
+            Some(Evidence { issued: line.mark_at(issued, millis), received: line.mark(now) });
+        receipt.changed = true;
+        receipt.latencies.push(age);
+        if age > max_age {
+            return self.note(alert, BeatResult::Stale, now, line, receipt);
+        }
+        source.silence.beaten(limit.is_none_or(|limit| At::of(now) < limit));
+        source.other = None;
+        BeatResult::Fresh
+    }
+
+    /// Remembers why an alert was no evidence; the page will want to say it.
+    fn note(
+        &mut self,
+        alert: &Alert,
+        result: BeatResult,
+        now: Stamp,
+        line: &Line,
+        receipt: &mut Receipt,
+    ) -> BeatResult {
+        if let Some(source) = self.source_of(alert) {
+            // Only a new reason is worth a write.
+            receipt.changed |= source.other.as_ref().is_none_or(|other| other.result != result);
+            source.other = Some(Other { mark: line.mark(now), result });
+        }
+        result
+    }
+
+    fn source_name(&self, alert: &Alert) -> Option<String> {
+        match &self.rules.source_label {
+            Some(label) => alert.labels.get(label).cloned(),
+            None => Some(self.rules.alertname.clone()),
+        }
+    }
+
+    fn source_of(&mut self, alert: &Alert) -> Option<&mut SourceState> {
+        let name = self.source_name(alert)?;
+        self.state.sources.get_mut(&name)
+    }
+
+    fn limit_of(&self, alert: &Alert, line: &Line) -> Option<At> {
+        let source = self.state.sources.get(&self.source_name(alert)?)?;
+        Some(self.limit(source, line))
+    }
+
+    /// When a source fails unless new evidence comes.
+    fn limit(&self, source: &SourceState, line: &Line) -> At {
+        self.due(source, line).plus(self.spec.grace())
+    }
+
+    fn due(&self, source: &SourceState, line: &Line) -> At {
+        let base = source.evidence.as_ref().map_or(&source.armed, |evidence| &evidence.issued);
+        let due = line.place(base).plus(self.rules.max_age.get());
+        match source.open_end(line) {
+            Some(end) => due.min(end.plus(self.rules.resolved_settle.get())),
+            None => due,
+        }
+    }
+
+    pub fn wake(&mut self, now: Stamp, line: &Line) -> bool {
+        let limits: Vec<At> =
+            self.state.sources.values().map(|source| self.limit(source, line)).collect();
+        let mut changed = false;
+        for (source, limit) in self.state.sources.values_mut().zip(limits) {
+            changed |= source.silence.hold(limit, now, line);
+        }
+        changed
+    }
+
+    /// What each source says now, by name; true when there is something new to keep.
+    pub fn evaluate(&mut self, now: Stamp, line: &Line) -> (BTreeMap<String, Verdict>, bool) {
+        let verdicts: BTreeMap<String, Verdict> = self
+            .state
+            .sources
+            .iter()
+            .map(|(name, source)| (name.clone(), self.judge(name, source, now, line)))
+            .collect();
+        let mut changed = false;
+        for (name, source) in &mut self.state.sources {
+            let fails = verdicts.get(name).is_some_and(|it| matches!(it.answer, Answer::Fail(_)));
+            changed |= source.silence.set_down(fails, now, line);
+        }
+        (verdicts, changed)
+    }
+
+    fn judge(&self, name: &str, source: &SourceState, now: Stamp, line: &Line) -> Verdict {
+        let at = At::of(now);
+        let due = self.due(source, line);
+        let limit = source.silence.limit(self.limit(source, line), line);
+        let flaps = source.silence.flapping(self.rules.max_age.get(), now, line);
+        let answer = if limit <= at {
+            Answer::Fail(self.why(name, source, now, line))
+        } else if due <= at {
+            Answer::Warn(self.why(name, source, now, line))
+        } else if let Some(count) = flaps {
+            let detail = format!("flapping: failed {count} times lately, not steady yet");
+            Answer::Warn(Fault::ReportedFailure { detail: detail.into() })
+        } else {
+            Answer::Pass
+        };
+        let deadline = (limit > at).then_some(limit);
+        let next = [due, limit].into_iter().filter(|it| *it > at).min();
+        Verdict { answer, deadline, next, flaps }
+    }
+
+    /// What is known about a source that has no fresh evidence.
+    fn why(&self, name: &str, source: &SourceState, now: Stamp, line: &Line) -> Fault {
+        let max_age = self.rules.max_age.get();
+        let since = source.evidence.as_ref().map(|evidence| evidence.received.wall());
+        let silent = Fault::Silent { since, allowed: max_age.saturating_add(self.spec.grace()) };
+        let Some(other) = &source.other else { return silent };
+        if At::of(now).since(line.place(&other.mark)) > max_age
+            || source.has_ended_since(other, line)
+        {
+            return silent;
+        }
+        match (other.result, &source.evidence) {
+            (BeatResult::NotScraped, _) | (_, None) => Fault::NotScraped { source: name.into() },
+            (_, Some(evidence)) => Fault::StaleEvidence {
+                source: name.into(),
+                age: At::of(now).since(line.place(&evidence.issued)),
+            },
+        }
+    }
+
+    /// The newest arrival of evidence from any source.
+    pub fn last_evidence(&self, line: &Line) -> Option<&Mark> {
+        let sources = self.state.sources.values();
+        let received = sources.filter_map(|source| Some(&source.evidence.as_ref()?.received));
+        received.max_by_key(|mark| line.place(mark))
+    }
+
+    /// All sources taken together, by `min_sources`.
+    pub fn answer(&self, verdicts: &BTreeMap<String, Verdict>) -> Answer {
+        let failing: Vec<(&String, &Fault)> = verdicts
+            .iter()
+            .filter_map(|(name, verdict)| match &verdict.answer {
+                Answer::Fail(fault) => Some((name, fault)),
+                _ => None,
+            })
+            .collect();
+        let working = verdicts.len().saturating_sub(failing.len());
+        if failing.is_empty() {
+            let warned = verdicts.values().find(|it| matches!(it.answer, Answer::Warn(_)));
+            return warned.map_or(Answer::Pass, |verdict| verdict.answer.clone());
+        }
+        let fault = match failing.as_slice() {
+            [(_, fault)] if verdicts.len() == 1 => (*fault).clone(),
+            _ => Fault::SourceMissing {
+                sources: failing.iter().map(|(name, _)| name.as_str().into()).collect(),
+            },
+        };
+        if working >= self.rules.min_sources() { Answer::Warn(fault) } else { Answer::Fail(fault) }
+    }
+}
+
+impl SourceState {
+    const fn armed(mark: Mark) -> Self {
+        Self { armed: mark, evidence: None, other: None, resolved: None, silence: Silence::NONE }
+    }
+
+    /// When the alert ended, if it has not fired since.
+    fn open_end(&self, line: &Line) -> Option<At> {
+        let resolved = line.place(&self.resolved.as_ref()?.mark);
+        let received = self.evidence.as_ref().map(|evidence| line.place(&evidence.received));
+        received.is_none_or(|received| received < resolved).then_some(resolved)
+    }
+
+    fn has_ended_since(&self, other: &Other, line: &Line) -> bool {
+        self.open_end(line).is_some_and(|end| line.place(&other.mark) < end)
+    }
+
+    fn resolve(&mut self, alert: &Alert, now: Stamp, line: &Line) -> bool {
+        let ended_ms = alert.ended_ms();
+        if self.resolved.as_ref().is_some_and(|it| ended_ms <= it.ended_ms) {
+            return false;
+        }
+        self.resolved = Some(Resolved { mark: line.mark(now), ended_ms });
+        true
+    }
+
+    fn marks(&self) -> impl Iterator<Item = &Mark> {
+        [&self.armed]
+            .into_iter()
+            .chain(self.evidence.iter().map(|it| &it.received))
+            .chain(self.resolved.iter().map(|it| &it.mark))
+            .chain(self.silence.marks())
+    }
+}
+
+impl WatchdogState {
+    pub fn marks(&self) -> impl Iterator<Item = &Mark> {
+        [&self.armed].into_iter().chain(self.sources.values().flat_map(SourceState::marks))
+    }
+}

@@ -1,0 +1,210 @@
+//! E-mail by SMTP. A second way rather than a first: a relay that took a message has not shown it to anybody.
+
+use std::time::SystemTime;
+
+use lettre::message::Mailbox;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use serde::Deserialize;
+
+use super::exchange::Outlet;
+use super::{Delivery, Sent};
+use crate::model::{Mistakes, Secret};
+use crate::net::SecretSource;
+
+const SUBMISSIONS_PORT: u16 = 465;
+const SUBMISSION_PORT: u16 = 587;
+const MAX_SUBJECT_CHARS: usize = 200;
+const MAX_TEXT_BYTES: usize = 64 << 10;
+const MAX_RECIPIENTS: usize = 50;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    pub to: Vec<String>,
+    pub from: String,
+    /// `host:port`. Port 465 speaks TLS from the start, any other one STARTTLS; default 587.
+    pub smarthost: String,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub password_file: Option<String>,
+    /// Whether a relay without TLS is refused; default true.
+    pub require_tls: Option<bool>,
+    /// The name to greet the relay with; default this host's.
+    pub hello: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Receiver {
+    to: Vec<Mailbox>,
+    from: Mailbox,
+    host: String,
+    port: u16,
+    login: Option<(String, SecretSource)>,
+    require_tls: bool,
+    hello: Option<String>,
+}
+
+impl Receiver {
+    pub(super) fn build(spec: Spec, mistakes: &mut Mistakes) -> Option<Self> {
+        let to: Vec<_> = spec
+            .to
+            .iter()
+            .enumerate()
+            .filter_map(|(index, text)| mailbox(&format!("to.{index}"), text, mistakes))
+            .collect();
+        if spec.to.is_empty() || spec.to.len() > MAX_RECIPIENTS {
+            let what = format!("{} recipients", spec.to.len());
+            mistakes.error("to", what, format!("name 1 to {MAX_RECIPIENTS}"));
+            return None;
+        }
+        let from = mailbox("from", &spec.from, mistakes)?;
+        let (host, port) = smarthost(&spec.smarthost, mistakes)?;
+        let password = SecretSource::pick("password", spec.password, spec.password_file, mistakes);
+        let login = match (spec.username, password) {
+            (Some(name), Some(password)) => Some((name, password)),
+            (None, None) => None,
+            (name, _) => {
+                let missing = if name.is_some() { "password" } else { "username" };
+                let what = format!("{missing} is missing");
+                mistakes.error("", what, "give username and password_file, or neither");
+                return None;
+            }
+        };
+        let require_tls = spec.require_tls.unwrap_or(true);
+        if !require_tls && login.is_some() {
+            let hint = "require TLS, or send without a password";
+            mistakes.warning("require_tls", "the password may cross the network unencrypted", hint);
+        }
+        (to.len() == spec.to.len()).then_some(Self {
+            to,
+            from,
+            host,
+            port,
+            login,
+            require_tls,
+            hello: spec.hello,
+        })
+    }
+
+    pub(super) async fn send(&self, outlet: &Outlet, delivery: &Delivery<'_>) -> Sent {
+        match self.try_send(outlet, delivery).await {
+            Ok(()) => Sent::delivered(),
+            Err(sent) => sent,
+        }
+    }
+
+    async fn try_send(&self, outlet: &Outlet, delivery: &Delivery<'_>) -> Result<(), Sent> {
+        let message = self.message(delivery)?;
+        let transport = self.transport(outlet).await?;
+        match transport.send(message).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_permanent() => Err(Sent::Refused { why: error.to_string() }),
+            Err(error) => Err(Sent::retry(&chain(&error))),
+        }
+    }
+
+    async fn transport(&self, outlet: &Outlet) -> Result<AsyncSmtpTransport<Tokio1Executor>, Sent> {
+        let tls = self.tls(outlet).map_err(|why| Sent::Refused { why })?;
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.host)
+            .port(self.port)
+            .timeout(Some(outlet.timeout))
+            .tls(tls);
+        if let Some(name) = &self.hello {
+            let name = lettre::transport::smtp::extension::ClientId::Domain(name.clone());
+            builder = builder.hello_name(name);
+        }
+        if let Some((name, password)) = &self.login {
+            let password = password.read().await?.reveal().to_owned();
+            builder = builder.credentials(Credentials::new(name.clone(), password));
+        }
+        Ok(builder.build())
+    }
+
+    fn tls(&self, outlet: &Outlet) -> Result<Tls, String> {
+        let mut builder = TlsParameters::builder(self.host.clone());
+        if let Some(pem) = &outlet.ca_pem {
+            let certificate = Certificate::from_pem(pem).map_err(|e| chain(&e))?;
+            builder = builder.add_root_certificate(certificate);
+        }
+        let parameters = builder.build().map_err(|e| chain(&e))?;
+        Ok(match (self.port, self.require_tls) {
+            (SUBMISSIONS_PORT, _) => Tls::Wrapper(parameters),
+            (_, true) => Tls::Required(parameters),
+            (_, false) => Tls::Opportunistic(parameters),
+        })
+    }
+
+    fn message(&self, delivery: &Delivery<'_>) -> Result<lettre::Message, Sent> {
+        let host = self.from.email.domain();
+        // The first message of an episode has the id that all later ones refer to, so that mail programs show one thread.
+        let root =
+            format!("<{}@{host}>", delivery.message.episode.as_deref().unwrap_or(delivery.key));
+        let is_first = delivery.message.number == 1 && !delivery.message.is_over();
+        let id = if is_first { root.clone() } else { format!("<{}@{host}>", delivery.id) };
+        let mut builder = lettre::Message::builder()
+            .from(self.from.clone())
+            .date(SystemTime::from(delivery.now.wall))
+            .message_id(Some(id))
+            .subject(subject(delivery));
+        for to in &self.to {
+            builder = builder.to(to.clone());
+        }
+        if !is_first {
+            builder = builder.in_reply_to(root.clone()).references(root);
+        }
+        let text = format!(
+            "{}\n\n{}\n",
+            delivery.message.headline(),
+            delivery.message.text(MAX_TEXT_BYTES)
+        );
+        builder
+            .header(lettre::message::header::ContentType::TEXT_PLAIN)
+            .body(text)
+            .map_err(|error| Sent::Refused { why: error.to_string() })
+    }
+}
+
+/// One line, whatever a target's name holds.
+fn subject(delivery: &Delivery<'_>) -> String {
+    let line: String =
+        delivery.message.headline().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    crate::notify::message::cut_chars(&line, MAX_SUBJECT_CHARS)
+}
+
+fn mailbox(key: &str, text: &str, mistakes: &mut Mistakes) -> Option<Mailbox> {
+    // A host without a dot is fine inside a company, and the parser takes it.
+    text.parse()
+        .map_err(|error| {
+            let what = format!("{text:?} is not an e-mail address: {error}");
+            mistakes.error(key, what, "write name@host or Some Name <name@host>");
+        })
+        .ok()
+}
+
+fn smarthost(text: &str, mistakes: &mut Mistakes) -> Option<(String, u16)> {
+    let (host, port) = match text.rsplit_once(':') {
+        None => (text, Some(SUBMISSION_PORT)),
+        Some((host, port)) => (host, port.parse().ok()),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match port {
+        Some(port) if !host.is_empty() => Some((host.to_owned(), port)),
+        _ => {
+            let hint = "write host:port, such as mail.example:587";
+            mistakes.error("smarthost", format!("{text:?} is not a mail relay"), hint);
+            None
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,9 @@
+//! Vendors as they behave, good days and bad: each keeps a ledger of what it was sent.
+
+mod http;
+mod pagerduty;
+mod smtp;
+
+pub(crate) use http::{Fake, Received, Reply};
+pub(crate) use pagerduty::{Incident, PagerDuty};
+pub(crate) use smtp::Smtp;
