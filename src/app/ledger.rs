@@ -70,8 +70,18 @@ pub struct Ledger {
     probes: BTreeMap<Arc<str>, Probe>,
     restored: HashMap<CheckId, (Status, Stamp)>,
     blind: bool,
+    /// References can tell whether we see: nothing gets worse before one of them was asked.
+    guarded: bool,
+    doubted: HashMap<CheckId, Doubt>,
     /// When sight last returned: a run that began before is one of a blind watchpost.
     sighted: Option<Stamp>,
+}
+
+/// A worse status that waits until a reference has answered.
+#[derive(Debug)]
+struct Doubt {
+    since: Stamp,
+    answer: Answer,
 }
 
 #[derive(Debug)]
@@ -101,6 +111,8 @@ impl Ledger {
             probes: BTreeMap::new(),
             restored: HashMap::new(),
             blind: false,
+            guarded: false,
+            doubted: HashMap::new(),
             sighted: None,
         }
     }
@@ -165,12 +177,22 @@ impl Ledger {
 
     /// Counts and judges one outcome.
     pub fn record(&mut self, finished: Finished, now: Stamp) -> Recorded {
-        let Some(entry) = self.entries.get_mut(&finished.id) else { return Recorded::default() };
+        let id = finished.id;
+        let Some(entry) = self.entries.get_mut(&id) else { return Recorded::default() };
         let began = finished.outcome.started;
         let is_blind = self.blind || self.sighted.is_some_and(|at| began.boot < at.boot);
         entry.judge.set_blind(is_blind);
+        entry.judge.set_doubtful(self.guarded);
+        let answer = self.guarded.then(|| finished.outcome.answer.clone());
         let change = entry.record(finished, self.board.last_scrape(), now);
         entry.judge.set_blind(self.blind);
+        match answer.filter(|_| !is_blind && entry.judge.held().is_some()) {
+            Some(answer) => {
+                let since = self.doubted.get(&id).map_or(now, |doubt| doubt.since);
+                self.doubted.insert(id, Doubt { since, answer });
+            }
+            None => drop(self.doubted.remove(&id)),
+        }
         let retry_in = entry.retry_in();
         let changes = self.spread(change.into_iter().collect(), now);
         Recorded { is_known: true, changes, retry_in }
@@ -182,6 +204,26 @@ impl Ledger {
         self.spread(changes, now)
     }
 
+    /// Whether there are references that can tell if we see.
+    pub fn guard(&mut self, guarded: bool, now: Stamp) -> Changes {
+        self.guarded = guarded;
+        if guarded { Changes::default() } else { self.seen(now, now) }
+    }
+
+    /// Whether a worse status waits for a reference to answer.
+    pub fn is_in_doubt(&self) -> bool {
+        !self.doubted.is_empty()
+    }
+
+    /// A reference has answered that was asked at `asked`: what was found before counts.
+    pub fn seen(&mut self, asked: Stamp, now: Stamp) -> Changes {
+        let sure = self.doubted.extract_if(|_, doubt| doubt.since.boot <= asked.boot);
+        let entries = &mut self.entries;
+        let changes = sure.filter_map(|(id, doubt)| entries.get_mut(&id)?.confirm(&doubt, now));
+        let changes = changes.collect();
+        self.spread(changes, now)
+    }
+
     /// Holds back worse statuses, or no longer. Returns the checks that had one: worth asking soon, now that we see.
     pub fn set_blind(&mut self, blind: bool, now: Stamp) -> Vec<CheckId> {
         if self.blind == blind {
@@ -190,6 +232,11 @@ impl Ledger {
         self.blind = blind;
         self.board.set_blind(blind);
         if blind {
+            for (id, _) in self.doubted.drain() {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.judge.set_blind(true);
+                }
+            }
             return Vec::new();
         }
         self.sighted = Some(now);
@@ -433,6 +480,12 @@ impl Entry {
         } else {
             self.judge.resume(now)
         }
+    }
+
+    fn confirm(&mut self, doubt: &Doubt, now: Stamp) -> Option<Change> {
+        let change = self.judge.confirm(&doubt.answer, now)?;
+        self.show();
+        Some(change)
     }
 
     fn see_again(&mut self) -> Option<CheckId> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -189,12 +189,16 @@ impl App {
         drop(finished);
         let tasks = Tasks::default();
         let (orders, ordered) = mpsc::channel(MAX_ORDERS);
-        let ledger = Ledger::new(Arc::clone(&board), identity);
-        let (owner, last_pass) = Owner::new(ledger, Arc::clone(&lanes), &registry);
+        let mut ledger = Ledger::new(Arc::clone(&board), identity);
+        // Before the first outcome: what is not there yet cannot change.
+        drop(ledger.guard(!config.references.is_empty(), clock::now()));
+        let doubt = Arc::new(Notify::new());
+        let (owner, last_pass) =
+            Owner::new(ledger, Arc::clone(&lanes), Arc::clone(&doubt), &registry);
         let owner_stop = CancellationToken::new();
         let owner = tasks.spawn(owner.run(outcomes, ordered, owner_stop.clone()));
         let (references, referred) = watch::channel(config.references.clone());
-        let lookout = references::Lookout::new(net, referred, orders.clone(), &registry);
+        let lookout = references::Lookout::new(net, referred, doubt, orders.clone(), &registry);
         tasks.spawn(lookout.run(tasks.stop().clone()));
         tasks.spawn(supervise::feed_watchdog(last_pass, tasks.stop().clone()));
         let (ask_reload, reloads) = mpsc::channel(MAX_RELOADS);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec, IntGaugeVec, Registry};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ use super::deadmen::Judging;
 use super::ledger::{Changes, Finished, Ledger};
 use super::pager::Pager;
 use crate::clock;
-use crate::model::{Change, Check, GroupChange, Notify, Stamp, Status, Unknown, family};
+use crate::model::{self, Change, Check, GroupChange, Stamp, Status, Unknown, family};
 use crate::schedule::{self, Lanes};
 use crate::web::Beats;
 
@@ -40,12 +40,16 @@ pub(super) enum Order {
         unread: BTreeSet<Arc<str>>,
     },
     Blind(bool),
+    /// There are references, or none any more.
+    Guarded(bool),
+    /// A reference has answered that was asked then.
+    Seen(Stamp),
     /// There are switches to judge from now on.
     Judge(Arc<Beats>),
     /// There are people to be told from now on.
     Tell(Box<Pager>),
     /// Who is told of what is wrong with ourselves.
-    Own(Notify),
+    Own(model::Notify),
 }
 
 /// The last completed pass: evidence that results are still taken, judged and shown.
@@ -59,6 +63,8 @@ pub(super) struct Owner {
     pager: Option<Pager>,
     judging: Option<Judging>,
     passed: watch::Sender<Stamp>,
+    /// Asks the references.
+    doubt: Arc<Notify>,
 }
 
 struct Meters {
@@ -88,10 +94,15 @@ impl Meters {
 }
 
 impl Owner {
-    pub(super) fn new(ledger: Ledger, lanes: Arc<Lanes>, registry: &Registry) -> (Self, LastPass) {
+    pub(super) fn new(
+        ledger: Ledger,
+        lanes: Arc<Lanes>,
+        doubt: Arc<Notify>,
+        registry: &Registry,
+    ) -> (Self, LastPass) {
         let (passed, last_pass) = watch::channel(clock::now());
         let meters = Meters::new(registry);
-        (Self { ledger, lanes, meters, pager: None, judging: None, passed }, last_pass)
+        (Self { ledger, lanes, meters, pager: None, judging: None, passed, doubt }, last_pass)
     }
 
     /// Runs until the schedule has ended and every outcome is taken, or `stop`.
@@ -160,6 +171,14 @@ impl Owner {
                 if !blind {
                     self.judge_all();
                 }
+            }
+            Order::Guarded(guarded) => {
+                let changes = self.ledger.guard(guarded, clock::now());
+                self.tell(&changes);
+            }
+            Order::Seen(asked) => {
+                let changes = self.ledger.seen(asked, clock::now());
+                self.tell(&changes);
             }
             Order::Judge(beats) => self.judging = Some(Judging::new(beats)),
             Order::Tell(mut pager) => {
@@ -262,6 +281,9 @@ impl Owner {
     }
 
     fn complete(&self) {
+        if self.ledger.is_in_doubt() {
+            self.doubt.notify_one();
+        }
         let now = clock::now();
         self.meters.last_pass.set(now.unix_seconds());
         self.passed.send_replace(now);

@@ -15,6 +15,7 @@ use crate::model::{Answer, Change, CheckId, RunResult, Stamp, Status, Thresholds
 ///   long. What was counted before is forgotten then.
 /// * While this watchpost is blind, nothing gets worse. What would have is [`held`](Self::held) back, and forgotten when
 ///   sight returns, as are the failures that led there: if it is still true, runs that saw will say so.
+/// * While it is in doubt whether it is blind, nothing gets worse either, until that is [confirmed](Self::confirm).
 /// * Paused, it stays so whatever is answered; resumed, it starts anew.
 #[derive(Debug, Clone)]
 pub struct Judge {
@@ -28,6 +29,7 @@ pub struct Judge {
     /// When the target last answered, in whatever way.
     heard: Stamp,
     blind: bool,
+    doubtful: bool,
     held: Option<Status>,
 }
 
@@ -54,6 +56,7 @@ impl Judge {
             last: None,
             heard: now,
             blind: false,
+            doubtful: false,
             held: None,
         }
     }
@@ -75,7 +78,7 @@ impl Judge {
         self.since
     }
 
-    /// The worse status that would hold if this watchpost were not blind.
+    /// The worse status that would hold if this watchpost were known to see.
     pub const fn held(&self) -> Option<Status> {
         self.held
     }
@@ -111,7 +114,8 @@ impl Judge {
             self.heard = now;
         }
         let verdict = self.verdict(result, *thresholds);
-        self.held = verdict.filter(|to| self.blind && self.is_worse(*to));
+        let unsure = self.blind || self.doubtful;
+        self.held = verdict.filter(|to| unsure && self.is_worse(*to));
         let to = verdict.filter(|to| *to != self.status && self.held.is_none())?;
         Some(self.enter(to, now, Some(answer)))
     }
@@ -139,6 +143,20 @@ impl Judge {
             self.held = None;
         }
         self.blind = blind;
+    }
+
+    /// Whether worse statuses wait until it is known that this watchpost sees.
+    pub const fn set_doubtful(&mut self, doubtful: bool) {
+        self.doubtful = doubtful;
+    }
+
+    /// What was held in doubt counts: this watchpost saw when `answer`, the last one, was given.
+    pub fn confirm(&mut self, answer: &Answer, now: Stamp) -> Option<Change> {
+        if self.blind {
+            return None;
+        }
+        let to = self.held.take()?;
+        Some(self.enter(to, now, Some(answer)))
     }
 
     /// The status that the rows speak for, where they say anything. `result` is the last of them.

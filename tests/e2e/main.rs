@@ -7,8 +7,10 @@
 
 mod browser;
 mod deploy;
+mod netns;
 mod program;
 mod prometheus;
+mod regions;
 mod services;
 
 #[expect(dead_code, unused_imports, reason = "shared with the other test binary")]

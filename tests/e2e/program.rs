@@ -1,6 +1,6 @@
 //! Programs of the system, started on ports of their own and ended when dropped.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -53,11 +53,15 @@ impl Running {
         Self(command.spawn().unwrap())
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts it, and waits until it listens on a port of loopback.
     pub(crate) fn listening(command: &mut Command, port: u16) -> Self {
+        Self::listening_at(command, (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    pub(crate) fn listening_at(command: &mut Command, address: SocketAddr) -> Self {
         let mut running = Self::start(command);
         let end = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
             let ended = running.0.try_wait().unwrap();
             assert!(ended.is_none(), "{command:?} ended: {ended:?}");
             assert!(Instant::now() < end, "{command:?} does not listen");

@@ -18,10 +18,10 @@ use crate::support::web::{Web, ok};
 /// Prometheus calls a series stale without a marker after five minutes; with one, at the next scrape.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
-struct Prometheus {
-    _running: Running,
-    _folder: TempDir,
-    address: String,
+pub(crate) struct Prometheus {
+    pub(crate) _running: Running,
+    pub(crate) _folder: TempDir,
+    pub(crate) address: String,
 }
 
 impl Prometheus {
@@ -51,11 +51,11 @@ impl Prometheus {
         Self { _running: running, _folder: folder, address }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    async fn query(&self, expression: &str) -> Vec<Value> {
+    pub(crate) async fn query(&self, expression: &str) -> Vec<Value> {
         let encoded: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
         let (_, body) = get(&self.url(&format!("/api/v1/query?query={encoded}"))).await;
         let answer: Value = serde_json::from_str(&body).unwrap();
@@ -63,7 +63,12 @@ impl Prometheus {
     }
 
     /// Asks until the number of series is right.
-    async fn until(&self, expression: &str, count: usize, limit: Duration) -> Vec<Value> {
+    pub(crate) async fn until(
+        &self,
+        expression: &str,
+        count: usize,
+        limit: Duration,
+    ) -> Vec<Value> {
         let end = Instant::now() + limit;
         loop {
             let found = self.query(expression).await;
@@ -76,7 +81,7 @@ impl Prometheus {
     }
 }
 
-fn value(series: &Value) -> f64 {
+pub(crate) fn value(series: &Value) -> f64 {
     series["value"][1].as_str().unwrap().parse().unwrap()
 }
 

@@ -349,6 +349,51 @@ fn what_was_held_while_blind_is_asked_again_with_sight() {
 }
 
 #[test]
+fn nothing_gets_worse_before_a_reference_has_answered() {
+    let mut estate = Estate::with(vec![check("a:1")]);
+    let id = check("a:1").id;
+    drop(estate.ledger.guard(true, estate.now));
+    assert_eq!(estate.record(id, Answer::Pass).changes.checks[0].to, Status::Up);
+    assert!(!estate.ledger.is_in_doubt());
+    let before = estate.now;
+    estate.pass_time(Duration::from_secs(1));
+    assert!(estate.record(id, refused()).changes.checks.is_empty());
+    assert!(estate.ledger.is_in_doubt());
+    // An answer to what was asked before says nothing about now.
+    assert!(estate.ledger.seen(before, estate.now).checks.is_empty());
+    let asked = estate.now;
+    estate.pass_time(Duration::from_secs(1));
+    // Another failure meanwhile does not make it wait longer.
+    assert!(estate.record(id, refused()).changes.checks.is_empty());
+    let changes = estate.ledger.seen(asked, estate.now);
+    assert_eq!(changes.checks[0].to, Status::Down);
+    assert!(changes.checks[0].fault.is_some());
+    assert!(!estate.ledger.is_in_doubt());
+    assert_eq!(estate.board.get(id).unwrap().load().held, None);
+}
+
+#[test]
+fn what_was_in_doubt_is_blamed_on_nobody_when_no_reference_answers() {
+    let mut estate = Estate::with(vec![check("a:1")]);
+    let id = check("a:1").id;
+    drop(estate.ledger.guard(true, estate.now));
+    drop(estate.record(id, Answer::Pass));
+    assert!(estate.record(id, refused()).changes.checks.is_empty());
+    assert!(estate.ledger.set_blind(true, estate.now).is_empty());
+    assert!(!estate.ledger.is_in_doubt());
+    assert!(estate.ledger.seen(estate.now, estate.now).checks.is_empty());
+    assert_eq!(estate.ledger.set_blind(false, estate.now), [id]);
+    assert_eq!(estate.status(id), Status::Up);
+    // What recovers by itself leaves no doubt.
+    drop(estate.record(id, refused()));
+    drop(estate.record(id, Answer::Pass));
+    assert!(!estate.ledger.is_in_doubt());
+    // Without references there is nobody to ask.
+    drop(estate.record(id, refused()));
+    assert_eq!(estate.ledger.guard(false, estate.now).checks[0].to, Status::Down);
+}
+
+#[test]
 fn a_disabled_target_is_paused_until_its_day() {
     let mut target = Target::plain("a:1");
     let until = Some("2027-01-16".parse().unwrap());

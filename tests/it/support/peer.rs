@@ -30,7 +30,15 @@ impl Peer {
         F: Fn(TcpStream) -> T + Send + Sync + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind(bind).await.unwrap();
+        Self::on(TcpListener::bind(bind).await.unwrap(), talk)
+    }
+
+    /// [`Peer::at`], at a socket that is there already.
+    pub(crate) fn on<F, T>(listener: TcpListener, talk: F) -> Self
+    where
+        F: Fn(TcpStream) -> T + Send + Sync + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);

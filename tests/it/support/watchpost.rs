@@ -30,14 +30,18 @@ impl Watchpost {
 
     /// [`Watchpost::start_with`], with variables in its environment.
     pub(crate) fn start_in(config: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_watchpost"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchpost"));
+        command
             .arg(format!("--config.file={}", config.display()))
             .arg("--web.listen-address=127.0.0.1:0")
             .args(arguments)
-            .envs(variables.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .envs(variables.iter().copied());
+        Self::spawn(&mut command)
+    }
+
+    /// Starts this command, which becomes a watchpost, and waits until it is ready.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, listening) = std::sync::mpsc::channel();
         let (kept, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::peer::Peer;
 
@@ -22,10 +23,18 @@ impl Web {
         bind: &str,
         answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
+        Self::on(TcpListener::bind(bind).await.unwrap(), answer)
+    }
+
+    /// At a socket that is there already.
+    pub(crate) fn on(
+        listener: TcpListener,
+        answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&requests);
         let answer = Arc::new(answer);
-        let peer = Peer::at(bind, move |mut stream| {
+        let peer = Peer::on(listener, move |mut stream| {
             let (kept, answer) = (Arc::clone(&kept), Arc::clone(&answer));
             async move {
                 let Some(request) = read_request(&mut stream).await else { return };
@@ -34,8 +43,7 @@ impl Web {
                 stream.write_all(&bytes).await.ok();
                 stream.shutdown().await.ok();
             }
-        })
-        .await;
+        });
         Self { peer, requests }
     }
 
