@@ -19,6 +19,7 @@ pub mod config;
 pub mod deadman;
 pub mod heartbeat;
 pub mod judge;
+pub mod lint;
 pub mod log;
 pub mod metrics;
 pub mod model;

@@ -33,8 +33,10 @@ pub(super) enum Verb {
     Probe(ProbeArgs),
     /// Write a commented watchpost.yml from what answers at the given URLs.
     Init(InitArgs),
-    /// Print what to paste into the configuration of Prometheus.
+    /// Print what to paste into the configuration of Prometheus or Alertmanager.
     Snippet(SnippetArgs),
+    /// Say whether Alertmanager, as configured, brings the Watchdog here, and how often it really does.
+    Lint(LintArgs),
     /// Show open episodes and what is not delivered yet, of a running watchpost.
     Notifications(AskArgs),
     /// Show the dead man's switches of a running watchpost.
@@ -242,15 +244,50 @@ pub(super) enum NotifyVerb {
 pub(super) struct SnippetArgs {
     #[arg(value_enum)]
     pub(super) kind: SnippetKind,
-    /// Where Prometheus reaches this watchpost.
-    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9115")]
+    /// Where Prometheus, or Alertmanager, reaches this watchpost: HOST:PORT or a URL.
+    #[arg(long, value_name = "ADDRESS", default_value = "localhost:9115")]
     pub(super) address: String,
+    /// Configuration file or folder whose watchdogs are meant; may be repeated. Default: one called alerting.
+    #[arg(long = "config.file", value_name = "PATH")]
+    pub(super) config: Vec<PathBuf>,
+    /// File on Alertmanager's machine that holds the watchdog's key. Default: /etc/alertmanager/watchpost-NAME.
+    #[arg(long, value_name = "PATH")]
+    pub(super) credentials_file: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SnippetKind {
     /// The scrape job.
     Prometheus,
+    /// Route and receiver of the Watchdog for alertmanager.yml, and after a `---` its rule.
+    Alertmanager,
+    /// The Watchdog rule alone.
+    Rules,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LintArgs {
+    /// alertmanager.yml, and where it helps prometheus.yml and files of rules: each is known by its keys.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Configuration file or folder of watchpost, may be repeated: its watchdogs are what must be fed.
+    #[arg(long = "config", visible_alias = "config.file", value_name = "PATH")]
+    pub(super) config: Vec<PathBuf>,
+    /// A label that the Watchdog has beside the shipped rule's, such as one of Prometheus's external labels; may be
+    /// repeated. An empty value takes a label away.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
+    pub(super) labels: Vec<(String, String)>,
+    /// Alertmanagers in the cluster. Default: as many as the configuration lists.
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
+    pub(super) peers: Option<usize>,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("a label has a name".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::args::CheckConfigArgs;
-use super::{Exit, complain, environment, print};
+use super::{Exit, complain, environment, print, time_to_page};
 use crate::config::{self, Config, Problems};
 
 pub(super) fn run(args: &CheckConfigArgs) -> ExitCode {
@@ -46,6 +46,9 @@ pub(super) fn summary(config: &Config) -> String {
         write!(text, ", {}", count(config.references.len(), "reference")).ok();
     }
     text.push('\n');
+    for spec in &config.deadman {
+        text.push_str(&time_to_page::render(spec));
+    }
     text
 }
 

@@ -10,6 +10,7 @@ mod check_config;
 mod deadman;
 mod environment;
 mod init;
+mod lint;
 mod notifications;
 mod notify;
 mod ping;
@@ -17,6 +18,7 @@ mod probe;
 mod report;
 mod run;
 mod snippet;
+mod time_to_page;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -39,6 +41,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Probe(args)) => probe::run(&args),
         Some(Verb::Init(args)) => init::run(&args),
         Some(Verb::Snippet(args)) => snippet::run(&args),
+        Some(Verb::Lint(args)) => lint::run(&args),
         Some(Verb::Notifications(args)) => notifications::run(&args),
         Some(Verb::Deadman(args)) => deadman::run(&args),
         Some(Verb::Ping(args)) => ping::run(&args),
@@ -59,7 +62,7 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
 }
 
 /// Verbs whose mistakes in usage are told apart from a target that failed.
-const VERBS: [&str; 4] = ["check-config", "probe", "init", "snippet"];
+const VERBS: [&str; 5] = ["check-config", "probe", "init", "snippet", "lint"];
 
 /// blackbox_exporter has more ways to ask for help.
 fn known_help(argument: OsString) -> OsString {

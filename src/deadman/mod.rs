@@ -6,6 +6,7 @@
 
 mod alertmanager;
 mod cron;
+pub mod failures;
 mod issued;
 mod key;
 mod line;

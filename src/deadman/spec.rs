@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::cron::{CronText, Schedule};
-use super::timing::RouteTiming;
+use super::timing::{RouteTiming, check_without_route};
 use crate::model::{Labels, Mistakes, Notify, Period, Secret, Status, mistake};
 
 /// Lateness that is forgiven when `grace` is not given.
@@ -111,16 +111,24 @@ pub struct RouteSpec {
     pub group_interval: Period,
     #[serde(default = "four_hours")]
     pub repeat_interval: Period,
+    /// Prometheus's `--rules.alert.resend-delay`.
+    #[serde(default = "one_minute")]
+    pub resend_delay: Period,
+    /// Alertmanagers in the cluster; as many as `alertmanagers` lists when absent.
+    pub peers: Option<usize>,
 }
 
 impl RouteSpec {
-    pub const fn timing(&self) -> RouteTiming {
+    /// `listed`: how many Alertmanagers are asked.
+    pub fn timing(&self, listed: usize) -> RouteTiming {
         RouteTiming {
             scrape_interval: self.scrape_interval.get(),
             evaluation_interval: self.evaluation_interval.get(),
+            resend_delay: self.resend_delay.get(),
             group_wait: self.group_wait.get(),
             group_interval: self.group_interval.get(),
             repeat_interval: self.repeat_interval.get(),
+            peers: self.peers.unwrap_or(listed).max(1),
         }
     }
 }
@@ -332,6 +340,11 @@ impl<'de> de::Visitor<'de> for NotifyVisitor {
 }
 
 impl Spec {
+    /// A watchdog with every default, called as in the documentation, for where there is no configuration yet.
+    pub fn placeholder() -> Self {
+        serde_json::from_str(r#"{"name":"alerting","watchdog":{}}"#).expect("a good spec")
+    }
+
     /// When beats are due; `None` for a watchdog and for a spec that [`Spec::check`] refuses.
     pub fn schedule(&self) -> Option<Schedule> {
         match (&self.interval, &self.cron) {
@@ -393,7 +406,7 @@ impl Spec {
         self.check_schedule(mistakes);
         self.check_doors(mistakes);
         if let Some(watchdog) = &self.watchdog {
-            mistakes.within("watchdog", |m| watchdog.check(self.grace(), m));
+            mistakes.within("watchdog", |m| watchdog.check(m));
         }
     }
 
@@ -501,7 +514,12 @@ impl WatchdogSpec {
         if self.sources.is_empty() { vec![self.alertname.clone()] } else { self.sources.clone() }
     }
 
-    fn check(&self, grace: Duration, mistakes: &mut Mistakes) {
+    /// The timing of the pipeline, where it is told.
+    pub fn timing(&self) -> Option<RouteTiming> {
+        Some(self.route.as_ref()?.timing(self.alertmanagers.len()))
+    }
+
+    fn check(&self, mistakes: &mut Mistakes) {
         self.check_sources(mistakes);
         if self.alertmanagers.len() > MAX_ALERTMANAGERS {
             mistakes.error(
@@ -524,8 +542,9 @@ impl WatchdogSpec {
         if self.poll_interval.get() < SHORTEST_INTERVAL {
             mistakes.error("poll_interval", "shorter than 5s", "30s is good");
         }
-        if let Some(route) = &self.route {
-            route.timing().check(self.max_age.get(), grace, self.alertmanagers.len(), mistakes);
+        match self.timing() {
+            Some(timing) => timing.check(self.max_age.get(), mistakes),
+            None => check_without_route(self.max_age.get(), mistakes),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How fast a pipeline of Prometheus and Alertmanager turns, and so how soon its failure is known.
+//! How fast a pipeline of Prometheus and Alertmanager turns.
 //!
 //! Alertmanager looks at a group once per `group_interval` and repeats only when the last notification is strictly
 //! older than `repeat_interval`; what an operator takes for the period is therefore rarely the period.
@@ -8,27 +8,30 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::spec::Spec;
-use super::switch::SETTLE;
 use crate::model::{Mistakes, Period};
 
 /// Alertmanager's `--cluster.peer-timeout`: how much longer each further replica waits before it sends.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(15);
 /// What must be left of `max_age` once the slowest beat has come round: one restart of an Alertmanager.
 pub const MARGIN: Duration = Duration::from_secs(60);
+/// Prometheus's `--rules.alert.resend-delay`: it sends an alert that goes on firing again after this long.
+pub const RESEND_DELAY: Duration = Duration::from_secs(60);
 /// How long a send may take: the webhook's recommended `timeout`.
 const SEND_DELAY: Duration = Duration::from_secs(1);
-/// Prometheus sends firing alerts again after this long.
-const RESEND_DELAY: Duration = Duration::from_secs(60);
+/// Sends of Prometheus that must fit into `max_age`: with fewer, one that is late is already an outage.
+const RESENDS: u32 = 3;
 
 /// The times of a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RouteTiming {
     pub scrape_interval: Duration,
     pub evaluation_interval: Duration,
+    pub resend_delay: Duration,
     pub group_wait: Duration,
     pub group_interval: Duration,
     pub repeat_interval: Duration,
+    /// Alertmanagers that share a cluster.
+    pub peers: usize,
 }
 
 /// How often Alertmanager really repeats: E = g × (⌊(r + d) / g⌋ + 1). `None` for a `group_interval` of zero, which it
@@ -47,51 +50,39 @@ pub fn period(
 }
 
 impl RouteTiming {
-    /// The longest time between two repeats, when `replicas` share a cluster.
-    pub fn period(&self, replicas: usize) -> Option<Duration> {
-        let peers = u32::try_from(replicas.saturating_sub(1)).unwrap_or(u32::MAX);
-        let delay = SEND_DELAY.saturating_add(PEER_TIMEOUT.saturating_mul(peers));
+    /// The longest time between two repeats.
+    pub fn period(&self) -> Option<Duration> {
+        let others = u32::try_from(self.peers.saturating_sub(1)).unwrap_or(u32::MAX);
+        let delay = SEND_DELAY.saturating_add(PEER_TIMEOUT.saturating_mul(others));
         period(self.group_interval, self.repeat_interval, delay)
     }
 
-    /// The oldest that evidence gets while all is well: issued just after a scrape, evaluated late, repeated late.
-    pub fn slowest_loop(&self, replicas: usize) -> Option<Duration> {
-        let period = self.period(replicas)?;
-        Some(self.scrape_interval.saturating_add(self.evaluation_interval).saturating_add(period))
+    /// The longest `repeat_interval` with which every tick of `group_interval` is a repeat, when so many replicas
+    /// share a cluster.
+    pub fn best_repeat(group_interval: Duration, peers: usize) -> Duration {
+        let others = u32::try_from(peers.saturating_sub(1)).unwrap_or(u32::MAX);
+        let spare = PEER_TIMEOUT.saturating_mul(others).saturating_add(Duration::from_secs(10));
+        group_interval.saturating_sub(spare).max(Duration::from_secs(5))
     }
 
-    /// The least `max_age` that does not page while all is well.
-    pub fn least_max_age(&self, replicas: usize) -> Option<Duration> {
-        Some(self.slowest_loop(replicas)?.saturating_add(MARGIN))
+    /// The least `max_age` that does not page while all is well. The oldest clock that is healthy was issued just after
+    /// a scrape, evaluated late, kept by Prometheus until it sent the alert again, and repeated late.
+    pub fn least_max_age(&self) -> Option<Duration> {
+        let spare = MARGIN.max(self.resend_delay);
+        let turn = self.scrape_interval.saturating_add(self.evaluation_interval);
+        let least = turn.saturating_add(self.period()?).saturating_add(spare);
+        Some(least.max(self.resend_delay.saturating_mul(RESENDS)))
     }
 
     /// Refuses a `max_age` that this pipeline cannot keep; warns where repeats are rarer than the numbers suggest.
-    pub fn check(
-        &self,
-        max_age: Duration,
-        grace: Duration,
-        replicas: usize,
-        mistakes: &mut Mistakes,
-    ) {
-        let (Some(period), Some(least)) = (self.period(replicas), self.least_max_age(replicas))
-        else {
+    pub fn check(&self, max_age: Duration, mistakes: &mut Mistakes) {
+        let (Some(period), Some(least)) = (self.period(), self.least_max_age()) else {
             mistakes.error("route.group_interval", "Alertmanager refuses 0s", "use 1m");
             return;
         };
-        if max_age.saturating_add(grace) < least {
-            mistakes.error(
-                "max_age",
-                format!(
-                    "{} is less than this pipeline needs: scrape {} + evaluation {} + repeat {} + {} spare = {}",
-                    Shown(max_age),
-                    Shown(self.scrape_interval),
-                    Shown(self.evaluation_interval),
-                    Shown(period),
-                    Shown(MARGIN),
-                    Shown(least)
-                ),
-                format!("raise max_age to {}, or repeat faster: group_interval 1m, repeat_interval 50s", Shown(least)),
-            );
+        if max_age < least {
+            let (what, hint) = self.too_short(max_age, period, least);
+            mistakes.error("max_age", what, hint);
         } else if period > max_age / 2 {
             mistakes.warning(
                 "route.repeat_interval",
@@ -103,146 +94,99 @@ impl RouteTiming {
                 "group_interval 1m and repeat_interval 50s repeat every minute",
             );
         }
-        if self.repeat_interval == self.group_interval {
-            mistakes.warning(
-                "route.repeat_interval",
-                format!(
-                    "a repeat_interval equal to group_interval repeats every {}, not every {}",
-                    Shown(period),
-                    Shown(self.repeat_interval)
-                ),
-                "make repeat_interval a little shorter than group_interval",
-            );
+        if let Some((what, hint)) = self.doubling() {
+            mistakes.warning("route.repeat_interval", what, hint);
         }
     }
-}
 
-/// One failure of the pipeline and what watchpost makes of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TimeToPage {
-    pub failure: &'static str,
-    /// What the page names.
-    pub seen_as: &'static str,
-    /// At most this long after the failure; `None` where no page follows, only the finding.
-    pub page: Option<Duration>,
-    /// At most this long until the finding is on the page and in the metrics.
-    pub finding: Duration,
-    pub formula: &'static str,
-}
-
-/// From a watchdog's configuration, for each failure: what is seen, and how soon somebody is told.
-///
-/// Age counts from when we issued a clock. Whatever breaks the loop, no clock issued after the break is accepted, so
-/// `max_age + grace` after the break is a bound for all of them, and it holds without knowing the pipeline's timing.
-pub fn time_to_page(spec: &Spec) -> Vec<TimeToPage> {
-    let Some(watchdog) = &spec.watchdog else { return Vec::new() };
-    let limit = watchdog.max_age.get().saturating_add(spec.grace()).saturating_add(SETTLE);
-    let poll = watchdog.poll_interval.get();
-    let rule = rule_removed(spec, limit);
-    let row = |failure, seen_as, page, finding, formula| TimeToPage {
-        failure,
-        seen_as,
-        page,
-        finding,
-        formula,
-    };
-    let mut rows = vec![
-        row("a Prometheus is dead", "stale_evidence", Some(limit), limit, "max_age + grace"),
-        row(
-            "a Prometheus cannot reach Alertmanager",
-            "stale_evidence",
-            Some(limit),
-            limit,
-            "max_age + grace",
-        ),
-        row(
-            "a Prometheus does not scrape watchpost",
-            "not_scraped",
-            Some(limit),
-            limit,
-            "max_age + grace",
-        ),
-        row(
-            "the Watchdog rule is gone",
-            "silent",
-            Some(rule),
-            rule,
-            "evaluation + resend + group_interval + resolved_settle, at most max_age + grace",
-        ),
-        row(
-            "Alertmanager is dead",
-            "silent",
-            Some(limit),
-            limit.min(poll),
-            "max_age + grace; named after poll_interval",
-        ),
-        row(
-            "the Watchdog's route leads elsewhere",
-            "silent",
-            Some(limit),
-            limit,
-            "max_age + grace",
-        ),
-        row(
-            "the Watchdog was never routed here",
-            "silent",
-            Some(limit),
-            limit,
-            "max_age + grace after the first load",
-        ),
-    ];
-    if !watchdog.alertmanagers.is_empty() {
-        rows.extend([
-            row(
-                "the Watchdog is silenced, inhibited or muted",
-                "silent, with who silenced it",
-                Some(limit),
-                poll,
-                "max_age + grace; named after poll_interval",
+    /// What is wrong with a `max_age` below the least, and what to write instead.
+    pub fn too_short(
+        &self,
+        max_age: Duration,
+        period: Duration,
+        least: Duration,
+    ) -> (String, String) {
+        let resends = self.resend_delay.saturating_mul(RESENDS);
+        let what = if least == resends {
+            format!(
+                "{} is less than {}: Prometheus sends an alert that goes on firing again only every {}, so two \
+                 beats in a row may bring the same clock and a healthy chain would look stale",
+                Shown(max_age),
+                Shown(least),
+                Shown(self.resend_delay)
+            )
+        } else {
+            format!(
+                "{} is less than this pipeline needs: scrape {} + evaluation {} + repeat {} + {} spare = {}",
+                Shown(max_age),
+                Shown(self.scrape_interval),
+                Shown(self.evaluation_interval),
+                Shown(period),
+                Shown(MARGIN.max(self.resend_delay)),
+                Shown(least)
+            )
+        };
+        let faster = self.fastest();
+        let hint = match faster.least_max_age() {
+            Some(faster_least) if faster_least < least => format!(
+                "write max_age: {}, or repeat faster: group_interval {} with repeat_interval {} allows {}",
+                Shown(least),
+                Shown(faster.group_interval),
+                Shown(faster.repeat_interval),
+                Shown(faster_least)
             ),
-            row(
-                "one Alertmanager of several is dead",
-                "the replica, by its URL",
-                None,
-                poll,
-                "poll_interval",
-            ),
-            row(
-                "an integration of Alertmanager fails",
-                "the integration, by its name",
-                None,
-                poll.saturating_mul(2),
-                "2 × poll_interval after the first failed notification",
-            ),
-        ]);
+            _ => format!("write max_age: {}", Shown(least)),
+        };
+        (what, hint)
     }
-    if watchdog.min_sources() < watchdog.sources.len() {
-        rows.push(row(
-            "fewer Prometheis than min_sources are left",
-            "source_missing",
-            Some(limit),
-            limit,
-            "max_age + grace; one missing is degraded after the same time",
-        ));
+
+    /// Equal intervals look like one period and are two.
+    pub fn doubling(&self) -> Option<(String, String)> {
+        let period = self.period()?;
+        if self.repeat_interval > self.group_interval || period <= self.group_interval {
+            return None;
+        }
+        let what = format!(
+            "repeat_interval {} with group_interval {} repeats every {}, not every {}",
+            Shown(self.repeat_interval),
+            Shown(self.group_interval),
+            Shown(period),
+            Shown(self.group_interval)
+        );
+        let best = Self::best_repeat(self.group_interval, self.peers);
+        Some((
+            what,
+            format!("make it shorter than group_interval: repeat_interval {}", Shown(best)),
+        ))
     }
-    rows
+
+    /// The same pipeline with the route that `watchpost snippet alertmanager` prints.
+    #[must_use]
+    pub fn fastest(&self) -> Self {
+        let group_interval = Duration::from_secs(60);
+        let repeat_interval = Self::best_repeat(group_interval, self.peers);
+        Self { group_wait: Duration::ZERO, group_interval, repeat_interval, ..*self }
+    }
 }
 
-fn rule_removed(spec: &Spec, limit: Duration) -> Duration {
-    let Some(watchdog) = &spec.watchdog else { return limit };
-    let Some(route) = &watchdog.route else { return limit };
-    let timing = route.timing();
-    timing
-        .evaluation_interval
-        .saturating_add(RESEND_DELAY)
-        .saturating_add(timing.group_interval)
-        .saturating_add(watchdog.resolved_settle.get())
-        .saturating_add(SETTLE)
-        .min(limit)
+/// Without the timing of the route: what no pipeline with Prometheus's defaults can keep.
+pub(super) fn check_without_route(max_age: Duration, mistakes: &mut Mistakes) {
+    if max_age < RESEND_DELAY.saturating_mul(RESENDS) {
+        mistakes.warning(
+            "max_age",
+            format!(
+                "with {} a healthy chain may look stale: Prometheus sends an alert that goes on firing again only \
+                 every {}, and two beats in a row may bring the same clock",
+                Shown(max_age),
+                Shown(RESEND_DELAY)
+            ),
+            "write max_age: 5m; with route: the timing of the pipeline is checked, resend_delay included",
+        );
+    }
 }
 
 /// A duration as it is written in the configuration.
-pub(super) struct Shown(pub Duration);
+pub struct Shown(pub Duration);
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -278,37 +222,75 @@ mod tests {
         RouteTiming {
             scrape_interval: s(15),
             evaluation_interval: s(15),
+            resend_delay: RESEND_DELAY,
             group_wait: s(0),
             group_interval: s(group),
             repeat_interval: s(repeat),
+            peers: 1,
         }
     }
 
     fn verdict(timing: RouteTiming, max_age: u64) -> Vec<(String, bool)> {
         let mut mistakes = Mistakes::default();
-        timing.check(s(max_age), s(0), 1, &mut mistakes);
+        timing.check(s(max_age), &mut mistakes);
         mistakes.into_vec().into_iter().map(|m| (m.key, m.warning)).collect()
     }
 
     #[test]
     fn a_max_age_below_the_loop_is_refused() {
-        // 15 + 15 + 60 + 60.
-        assert_eq!(timing(60, 50).least_max_age(1), Some(s(150)));
-        assert_eq!(verdict(timing(60, 50), 149), [("max_age".to_owned(), false)]);
-        assert_eq!(verdict(timing(60, 50), 150), []);
+        let slow =
+            RouteTiming { scrape_interval: s(60), evaluation_interval: s(60), ..timing(60, 50) };
+        // 60 + 60 + 60 + 60.
+        assert_eq!(slow.least_max_age(), Some(s(240)));
+        assert_eq!(verdict(slow, 239), [("max_age".to_owned(), false)]);
+        assert_eq!(verdict(slow, 240), []);
         // Alertmanager's defaults.
         assert_eq!(verdict(timing(300, 14_400), 300), [("max_age".to_owned(), false)]);
+    }
+
+    #[test]
+    fn clocks_that_come_twice_have_room() {
+        // 15 + 15 + 60 + 60 would be 150.
+        assert_eq!(timing(60, 50).least_max_age(), Some(s(180)));
+        assert_eq!(verdict(timing(60, 50), 179), [("max_age".to_owned(), false)]);
+        assert_eq!(verdict(timing(60, 50), 180), []);
+        let eager = RouteTiming { resend_delay: s(1), ..timing(60, 50) };
+        assert_eq!(eager.least_max_age(), Some(s(150)));
+        let mut mistakes = Mistakes::default();
+        check_without_route(s(120), &mut mistakes);
+        assert!(!mistakes.has_errors() && !mistakes.is_empty());
+    }
+
+    #[test]
+    fn what_to_write_is_said() {
+        let mut mistakes = Mistakes::default();
+        timing(300, 300).check(s(240), &mut mistakes);
+        let found = mistakes.into_vec();
+        assert_eq!(
+            found[0].what,
+            "4m is less than this pipeline needs: scrape 15s + evaluation 15s + repeat 10m + 1m spare = 11m30s"
+        );
+        assert_eq!(
+            found[0].hint.as_deref(),
+            Some(
+                "write max_age: 11m30s, or repeat faster: group_interval 1m with repeat_interval 50s allows 3m"
+            )
+        );
     }
 
     #[test]
     fn equal_intervals_are_named() {
         let found = verdict(timing(60, 60), 600);
         assert_eq!(found, [("route.repeat_interval".to_owned(), true)]);
+        assert_eq!(verdict(timing(60, 50), 600), []);
     }
 
     #[test]
     fn replicas_wait_for_each_other() {
-        assert_eq!(timing(60, 40).period(1), Some(s(60)));
-        assert_eq!(timing(60, 40).period(3), Some(s(120)));
+        assert_eq!(timing(60, 40).period(), Some(s(60)));
+        let three = RouteTiming { peers: 3, ..timing(60, 40) };
+        assert_eq!(three.period(), Some(s(120)));
+        assert_eq!(three.fastest().repeat_interval, s(20));
+        assert_eq!(three.fastest().period(), Some(s(60)));
     }
 }

@@ -12,6 +12,7 @@ mod program;
 mod prometheus;
 mod regions;
 mod services;
+mod snippets;
 
 #[expect(dead_code, unused_imports, reason = "shared with the other test binary")]
 #[path = "../it/support/mod.rs"]

@@ -8,7 +8,13 @@ use std::path::{Path, PathBuf};
 const TABLE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &["*"]),
-    ("cli", &["app", "clock", "config", "log", "metrics", "model", "net", "probe", "schedule"]),
+    (
+        "cli",
+        &[
+            "app", "clock", "config", "deadman", "lint", "log", "metrics", "model", "net", "probe",
+            "schedule",
+        ],
+    ),
     ("app", &["*"]),
     ("clock", &["model"]),
     ("shutdown", &[]),
@@ -16,6 +22,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("model", &[]),
     // `Spec` types of the stages, and what they are made of.
     ("config", &["model", "probe", "target", "deadman", "heartbeat", "notify"]),
+    // Somebody else's configuration, read with ours.
+    ("lint", &["model", "config", "deadman"]),
     ("target", &["model", "clock", "net"]),
     ("schedule", &["model", "clock", "net", "target", "probe"]),
     ("net", &["model"]),

@@ -24,6 +24,7 @@ mod dropin_probe;
 mod estate;
 mod exposition;
 mod judge;
+mod lint;
 mod notify_crash;
 mod notify_delivery;
 mod notify_receivers;
