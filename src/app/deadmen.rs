@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Changes, Finished, Ledger};
 use crate::clock;
-use crate::deadman::{Configured, Finding, Key, Poller, Report, Spec, WatchdogSpec};
+use crate::deadman::{
+    Configured, DeadmanState, Finding, Key, KindState, Poller, Report, Spec, WatchdogSpec,
+};
 use crate::model::{Check, Labels, ProbePolicy, Stamp, Target, Thresholds, family};
 use crate::net::SecretSource;
 use crate::web::Beats;
@@ -158,16 +160,34 @@ pub(super) async fn poll(beats: Arc<Beats>, spec: Arc<Spec>, stop: CancellationT
     }
 }
 
+fn beaten(name: &str, state: DeadmanState) -> Vec<String> {
+    match state.kind {
+        KindState::Switch(state) => state.last.map(|_| name.to_owned()).into_iter().collect(),
+        KindState::Watchdog(state) => {
+            let sources = state.sources.into_iter().filter(|(_, source)| source.evidence.is_some());
+            sources.map(|(source, _)| source).collect()
+        }
+    }
+}
+
 /// Judges what is due, as outcomes like any other. Every change comes back.
 #[derive(Debug)]
 pub(super) struct Judging {
     beats: Arc<Beats>,
     paused: HashMap<Arc<str>, bool>,
+    /// Members of each switch that were beaten at all: one that is armed and still waits for its first beat does not fail,
+    /// and proves nothing either.
+    beaten: HashMap<Arc<str>, Vec<String>>,
 }
 
 impl Judging {
     pub(super) fn new(beats: Arc<Beats>) -> Self {
-        Self { beats, paused: HashMap::new() }
+        Self { beats, paused: HashMap::new(), beaten: HashMap::new() }
+    }
+
+    /// Whether a member of a switch was ever beaten.
+    pub(super) fn is_beaten(&self, deadman: &str, member: &str) -> bool {
+        self.beaten.get(deadman).is_some_and(|members| members.iter().any(|m| m == member))
     }
 
     pub(super) async fn woken(&self) {
@@ -215,6 +235,8 @@ impl Judging {
             let board = self.beats.board();
             let state = board.state(&report.name);
             self.beats.meter().report(&report, state.as_ref(), board.line(), now);
+            let members = state.map(|state| beaten(&report.name, state)).unwrap_or_default();
+            self.beaten.insert(Arc::clone(&report.name), members);
         }
         self.beats.show(report);
         changes

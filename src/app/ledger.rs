@@ -143,6 +143,15 @@ impl Ledger {
         self.entries.get(&id).map(|entry| entry.cell.load())
     }
 
+    /// One probe as a whole.
+    pub fn group(&self, probe: &str) -> Option<Arc<GroupView>> {
+        self.probes.get(probe).map(|probe| probe.cell.load())
+    }
+
+    pub const fn is_blind(&self) -> bool {
+        self.blind
+    }
+
     /// Every probe as a whole, as it is shown.
     pub fn groups(&self) -> impl Iterator<Item = Arc<GroupView>> {
         self.probes.values().map(|probe| probe.cell.load())

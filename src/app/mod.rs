@@ -3,6 +3,7 @@
 mod deadmen;
 mod discovery;
 mod doorway;
+mod heartbeats;
 pub mod ledger;
 mod owner;
 mod pager;
@@ -40,6 +41,7 @@ pub use crate::web::ProbeOptions;
 use crate::web::{self, Beats, ReloadRequest, Site};
 
 use discovery::Found;
+use heartbeats::{Heartbeats, Wanted};
 use ledger::Ledger;
 use owner::{MAX_OUTCOMES, Order, Owner};
 use pager::Pager;
@@ -100,7 +102,10 @@ pub enum Error {
     Start(#[from] io::Error),
     #[error(transparent)]
     Lane(#[from] LaneFailed),
-    #[error("deadman needs --storage.path: a switch that a restart forgets is none")]
+    #[error(
+        "deadman and heartbeats need --storage.path: a switch that a restart forgets is none, and no beat may say that all \
+         is well while nothing can be kept"
+    )]
     NoStorage,
     #[error(transparent)]
     Book(#[from] BookError),
@@ -157,6 +162,8 @@ struct App {
     beats: Option<Arc<Beats>>,
     /// Ends what follows the present switches.
     beats_stop: CancellationToken,
+    /// Of the first shard, once the book is open.
+    heartbeats: Option<Heartbeats>,
     /// Ends the owner; the tasks end by their own.
     owner_stop: CancellationToken,
     owner: JoinHandle<()>,
@@ -229,6 +236,7 @@ impl App {
             notifier_stop: CancellationToken::new(),
             beats: None,
             beats_stop: CancellationToken::new(),
+            heartbeats: None,
             owner_stop,
             owner,
         })
@@ -259,6 +267,7 @@ impl App {
         self.found.configure(&self.config).await;
         self.apply().await;
         self.site.set_ready(true);
+        self.beat();
         supervise::tell(&[sd_notify::NotifyState::Ready]);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -303,6 +312,9 @@ impl App {
                     "only the first shard notifies: of this shard's checks nobody is told"
                 );
             }
+            if !self.config.heartbeats.is_empty() {
+                tracing::warn!("only the first shard sends heartbeats");
+            }
             return Ok(());
         }
         if notifies && self.options.storage.is_none() {
@@ -322,9 +334,20 @@ impl App {
                 closed = &mut *door => return Err(Some(door_closed(closed))),
             }
         };
+        let wanted = Wanted::of(&self.config);
         self.start_beats(&book).await;
-        self.start_notifier(book).await;
+        self.start_notifier(book.clone()).await;
+        let heartbeats = Heartbeats::new(&self.config.identity.id, book, &self.registry);
+        self.orders.send(Order::Issue(Box::new(heartbeats.issuer(wanted)))).await.ok();
+        self.heartbeats = Some(heartbeats);
         Ok(())
+    }
+
+    /// Heartbeats are on their way from here on. Whether any beat is sent is for the evidence to say.
+    fn beat(&mut self) {
+        let Some(heartbeats) = &mut self.heartbeats else { return };
+        heartbeats.configure(&self.config.heartbeats, &self.tasks);
+        self.site.show_heartbeats(heartbeats.views());
     }
 
     /// The doors for beats open here.
@@ -421,6 +444,7 @@ impl App {
         if config.identity != self.config.identity {
             tracing::warn!("the identity of this watchpost changes only with a restart");
         }
+        let wanted = Wanted::of(&config);
         if let Some(notifier) = &self.notifier {
             notifier.reload(std::mem::take(&mut config.receivers));
         }
@@ -442,11 +466,18 @@ impl App {
         self.found.configure(&config).await;
         self.config = config;
         self.apply().await;
+        if let Some(heartbeats) = &self.heartbeats {
+            self.orders.send(Order::Issue(Box::new(heartbeats.issuer(wanted)))).await.ok();
+        }
+        self.beat();
     }
 
-    /// Not ready, stop scheduling, let runs finish, then close the door last. A second signal exits at once.
+    /// No more beats, not ready, stop scheduling, let runs finish, then close the door last. A second signal exits at once.
     async fn shut_down(self, signals: &mut Signals, door_stop: CancellationToken) {
         tracing::info!("stopping");
+        if let Some(heartbeats) = &self.heartbeats {
+            heartbeats.stop();
+        }
         self.site.set_ready(false);
         supervise::tell(&[sd_notify::NotifyState::Stopping]);
         let orderly = async {
@@ -467,9 +498,10 @@ impl App {
     }
 }
 
-/// A switch must survive a restart.
+/// A switch must survive a restart, and a heartbeat says that it does.
 fn needs_storage(config: &Config, options: &Options) -> bool {
-    !config.deadman.is_empty() && options.storage.is_none() && options.shard.is_first()
+    let keeps = !config.deadman.is_empty() || !config.heartbeats.is_empty();
+    keeps && options.storage.is_none() && options.shard.is_first()
 }
 
 async fn second_stop(signals: &mut Signals) {

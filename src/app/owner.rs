@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::deadmen::Judging;
+use super::heartbeats::Issuer;
 use super::ledger::{Changes, Finished, Ledger};
 use super::pager::Pager;
 use crate::clock;
@@ -50,6 +51,8 @@ pub(super) enum Order {
     Tell(Box<Pager>),
     /// Who is told of what is wrong with ourselves.
     Own(model::Notify),
+    /// Heartbeats wait for leases from now on.
+    Issue(Box<Issuer>),
 }
 
 /// The last completed pass: evidence that results are still taken, judged and shown.
@@ -62,9 +65,12 @@ pub(super) struct Owner {
     meters: Meters,
     pager: Option<Pager>,
     judging: Option<Judging>,
+    issuer: Option<Box<Issuer>>,
     passed: watch::Sender<Stamp>,
     /// Asks the references.
     doubt: Arc<Notify>,
+    /// This pass has brought something new.
+    has_news: bool,
 }
 
 struct Meters {
@@ -102,7 +108,18 @@ impl Owner {
     ) -> (Self, LastPass) {
         let (passed, last_pass) = watch::channel(clock::now());
         let meters = Meters::new(registry);
-        (Self { ledger, lanes, meters, pager: None, judging: None, passed, doubt }, last_pass)
+        let owner = Self {
+            ledger,
+            lanes,
+            meters,
+            pager: None,
+            judging: None,
+            issuer: None,
+            passed,
+            doubt,
+            has_news: false,
+        };
+        (owner, last_pass)
     }
 
     /// Runs until the schedule has ended and every outcome is taken, or `stop`.
@@ -190,7 +207,9 @@ impl Owner {
                     pager.set_own(notify);
                 }
             }
+            Order::Issue(issuer) => self.issuer = Some(issuer),
         }
+        self.has_news = true;
         self.count();
     }
 
@@ -240,7 +259,8 @@ impl Owner {
         }
     }
 
-    fn tell(&self, changes: &Changes) {
+    fn tell(&mut self, changes: &Changes) {
+        self.has_news |= !changes.checks.is_empty() || !changes.groups.is_empty();
         self.log(changes);
         if let Some(pager) = &self.pager {
             pager.changed(&self.ledger, changes);
@@ -280,13 +300,17 @@ impl Owner {
         );
     }
 
-    fn complete(&self) {
+    fn complete(&mut self) {
         if self.ledger.is_in_doubt() {
             self.doubt.notify_one();
         }
         let now = clock::now();
         self.meters.last_pass.set(now.unix_seconds());
         self.passed.send_replace(now);
+        let has_news = std::mem::take(&mut self.has_news);
+        if let Some(issuer) = &mut self.issuer {
+            issuer.pass(&self.ledger, self.judging.as_ref(), has_news, now);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn checks(config: &Config, found: &Snapshot, shard: Shard) -> Vec<Arc
         let Some(set) = found.get(&probe.policy.name) else { continue };
         for target in set.targets.iter() {
             let check = Check::new(Arc::clone(&probe.policy), target.clone(), &probe.labels);
-            if shard.owns(check.id) && seen.insert(check.id) {
+            if shard.runs(&check) && seen.insert(check.id) {
                 checks.push(Arc::new(check));
             }
         }
@@ -43,7 +43,7 @@ pub(super) fn about(config: &Config, found: &Snapshot, listen: &[String]) -> Abo
         region: config.identity.region.clone(),
         config: config.shown.clone(),
         has_targets: all.any(|target| !is_self(&target.address, listen)),
-        has_heartbeat: false,
+        has_heartbeat: !config.heartbeats.is_empty(),
     }
 }
 

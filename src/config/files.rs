@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::secrets::{is_secret_key, is_secret_path};
-use super::yaml::{self, Problem, Problems, Source};
+use super::yaml::{self, Kind, Node, Problem, Problems, Source};
 use super::{Environment, File};
 
 /// The one section in which `${NAME}` is left alone: blackbox_exporter does not replace it there.
 const FOREIGN_SECTION: &str = "modules";
+/// Sections in which files are named as seen from the configuration. In [`FOREIGN_SECTION`] they are seen from the working
+/// directory, as upstream.
+const OWN_SECTIONS: [&str; 3] = ["receivers", "deadman", "heartbeats"];
 /// More files than this in one folder are a mistake, such as naming `/`.
 const MAX_FILES: usize = 1000;
 
@@ -86,7 +89,41 @@ fn read_one(path: PathBuf, environment: &Environment<'_>, problems: &mut Problem
             section.expand(environment.variable, problems);
         }
     }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for name in OWN_SECTIONS {
+        if let Some(section) = root.get_mut(name) {
+            join_files(section, folder);
+        }
+    }
     Some(File { root, path })
+}
+
+/// Names of files under keys that end in `_file` are seen from `folder`.
+fn join_files(node: &mut Node, folder: &Path) {
+    match &mut node.kind {
+        Kind::Scalar(_) => {}
+        Kind::Sequence(items) => items.iter_mut().for_each(|item| join_files(item, folder)),
+        Kind::Mapping(entries) => {
+            for entry in entries.iter_mut().filter(|entry| entry.name() != "headers") {
+                if entry.name().ends_with("_file") {
+                    join_file(&mut entry.value, folder);
+                } else {
+                    join_files(&mut entry.value, folder);
+                }
+            }
+        }
+    }
+}
+
+fn join_file(node: &mut Node, folder: &Path) {
+    let Kind::Scalar(scalar) = &mut node.kind else { return };
+    if scalar.is_null() || Path::new(&*scalar.text).is_absolute() {
+        return;
+    }
+    // A path that is not UTF-8 cannot come from a text, and a folder that is not is left alone.
+    let Some(joined) = folder.join(&*scalar.text).to_str().map(Arc::from) else { return };
+    let written = std::mem::replace(&mut scalar.text, joined);
+    scalar.raw.get_or_insert(written);
 }
 
 /// All files as written, each under its name, with secrets masked.

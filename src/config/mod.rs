@@ -7,6 +7,7 @@ mod deadman;
 mod files;
 mod foreign;
 mod groups;
+mod heartbeats;
 mod identity;
 mod modules;
 mod notify;
@@ -29,14 +30,15 @@ pub use references::Reference;
 pub use yaml::{Problem, Problems};
 
 use crate::deadman::Spec as DeadmanSpec;
+use crate::heartbeat::Spec as HeartbeatSpec;
 use crate::model::Notify;
 use crate::notify::Receiver;
 use crate::probe::{AllowList, Catalogue, Module};
 use yaml::Node;
 
 /// Every top-level key.
-const SECTIONS: [&str; 6] =
-    ["watchpost", "modules", "references", "probes", "deadman", "receivers"];
+const SECTIONS: [&str; 7] =
+    ["watchpost", "modules", "references", "probes", "deadman", "heartbeats", "receivers"];
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct Config {
     pub references: Vec<Reference>,
     /// Who must call us.
     pub deadman: Vec<Arc<DeadmanSpec>>,
+    /// Whom we call, while there is evidence.
+    pub heartbeats: Vec<Arc<HeartbeatSpec>>,
     /// Ways to people. Whoever runs the configuration takes them out.
     pub receivers: Vec<Receiver>,
     /// Who is told of what is wrong with this watchpost itself.
@@ -89,6 +93,12 @@ impl File {
     }
 }
 
+/// The names in a section, also of entries that cannot be used: whoever refers to one of those is not blamed as well.
+fn names<'f>(files: &'f [File], section: &str) -> Vec<&'f str> {
+    let sections = files.iter().filter_map(|file| file.section(section));
+    sections.flat_map(Node::items).filter_map(|item| item.get("name")?.text()).collect()
+}
+
 /// Reads files and folders.
 pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, Problems> {
     let mut problems = Problems::new();
@@ -102,6 +112,7 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
     let receivers = receivers::read(&files, &mut problems);
     let probes = probes::read(&files, &modules, &receivers, &mut problems);
     let deadman = deadman::read(&files, &receivers, &probes, &mut problems);
+    let heartbeats = heartbeats::read(&files, &receivers, &probes, &mut problems);
     let own = notify::own(&files, &receivers, &probes, &deadman, &mut problems);
     problems.sort();
     if problems.is_fatal() {
@@ -115,6 +126,7 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
         probes,
         references,
         deadman,
+        heartbeats,
         receivers: receivers.ready,
         own,
         warnings: problems,

@@ -71,6 +71,11 @@ impl Receivers {
         }
     }
 
+    /// The receiver of this name, where it can be used.
+    pub(super) fn get(&self, name: &str) -> Option<&Receiver> {
+        self.ready.iter().find(|receiver| receiver.name == name)
+    }
+
     fn name(&mut self, item: &Node, problems: &mut Problems) {
         let Some(node) = item.get("name") else { return };
         let Some(name) = node.text() else { return };

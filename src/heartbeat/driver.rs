@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use reqwest::{Client, redirect};
 use serde::Serialize;
@@ -75,7 +76,8 @@ pub struct Attempt {
     pub result: SendResult,
     /// For a person; holds no secret.
     pub detail: String,
-    /// When the service asks to be left alone.
+    /// For how long the service asks to be left alone.
+    #[serde(skip)]
     pub retry_after: Option<Duration>,
 }
 
@@ -83,6 +85,30 @@ impl Attempt {
     pub fn new(result: SendResult, detail: impl Into<String>) -> Self {
         Self { result, detail: detail.into(), retry_after: None }
     }
+}
+
+/// The way to a service. Tests have one without sockets.
+pub trait Wire: Send + Sync {
+    /// Sends once. `host` replaces the URL's own.
+    fn attempt<'a>(
+        &'a self,
+        request: &'a Request,
+        accept: &'a Accept,
+        host: Option<&'a Url>,
+    ) -> BoxFuture<'a, Attempt>;
+
+    /// Asks what was recorded.
+    fn recorded<'a>(&'a self, read_back: &'a ReadBack) -> BoxFuture<'a, Result<Recorded, Untold>>;
+}
+
+/// Why a service did not say what it has recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Untold {
+    /// It does not know the monitor.
+    #[error("the service does not know this monitor")]
+    Missing,
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What a service says that it has recorded.
@@ -126,41 +152,39 @@ impl Driver {
         Ok(Self { client })
     }
 
-    /// Sends once. `host` replaces the URL's own.
-    pub async fn attempt(&self, request: &Request, accept: &Accept, host: Option<&Url>) -> Attempt {
-        let mut response = match self.send(request, host).await {
-            Ok(response) => response,
-            Err(attempt) => return attempt,
-        };
+    async fn try_once(
+        &self,
+        request: &Request,
+        accept: &Accept,
+        host: Option<&Url>,
+    ) -> Result<Attempt, Attempt> {
+        let mut response = self.send(request, host).await?;
         let code = response.status().as_u16();
         if !accept.code(code) {
             let retry_after = retry_after(&response);
-            return Attempt { retry_after, ..Attempt::new(class(code), format!("status {code}")) };
+            return Err(Attempt {
+                retry_after,
+                ..Attempt::new(class(code), format!("status {code}"))
+            });
         }
-        if accept.body.is_some() {
-            match body(&mut response).await {
-                Ok(body) if accept.body(&body) => {}
-                Ok(_) => {
-                    let detail = format!("status {code}, but not the text that this service sends");
-                    return Attempt::new(SendResult::UnexpectedBody, detail);
-                }
-                Err(attempt) => return attempt,
-            }
+        if accept.body.is_some() && !accept.body(&body(&mut response).await?) {
+            let detail = format!("status {code}, but not the text that this service sends");
+            return Err(Attempt::new(SendResult::UnexpectedBody, detail));
         }
-        Attempt::new(SendResult::Accepted, format!("status {code}"))
+        Ok(Attempt::new(SendResult::Accepted, format!("status {code}")))
     }
 
-    /// Asks what was recorded.
-    pub async fn recorded(&self, read_back: &ReadBack) -> Result<Recorded, String> {
-        let sent = self.send(&read_back.request, None).await;
-        let mut response = sent.map_err(|attempt| attempt.detail)?;
-        let code = response.status().as_u16();
-        if code != 200 {
-            return Err(format!("status {code}"));
+    async fn ask(&self, read_back: &ReadBack) -> Result<Recorded, Untold> {
+        let failed = |attempt: Attempt| Untold::Failed(attempt.detail);
+        let mut response = self.send(&read_back.request, None).await.map_err(failed)?;
+        match response.status().as_u16() {
+            200 => {}
+            404 => return Err(Untold::Missing),
+            code => return Err(Untold::Failed(format!("status {code}"))),
         }
-        let body = body(&mut response).await.map_err(|attempt| attempt.detail)?;
-        let page: serde_json::Value =
-            serde_json::from_slice(&body).map_err(|_| "the answer is not JSON".to_owned())?;
+        let body = body(&mut response).await.map_err(failed)?;
+        let page: serde_json::Value = serde_json::from_slice(&body)
+            .map_err(|_| Untold::Failed("the answer is not JSON".to_owned()))?;
         let muted = read_back.fields.muted().iter().find_map(|(pointer, value)| {
             let found = page.pointer(pointer)?;
             let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
@@ -193,6 +217,25 @@ impl Driver {
             builder = builder.body(body.clone());
         }
         builder.send().await.map_err(|error| failed(&error))
+    }
+}
+
+impl Wire for Driver {
+    fn attempt<'a>(
+        &'a self,
+        request: &'a Request,
+        accept: &'a Accept,
+        host: Option<&'a Url>,
+    ) -> BoxFuture<'a, Attempt> {
+        Box::pin(async move {
+            match self.try_once(request, accept, host).await {
+                Ok(attempt) | Err(attempt) => attempt,
+            }
+        })
+    }
+
+    fn recorded<'a>(&'a self, read_back: &'a ReadBack) -> BoxFuture<'a, Result<Recorded, Untold>> {
+        Box::pin(self.ask(read_back))
     }
 }
 

@@ -49,19 +49,24 @@ pub struct Sights {
     pub blind: bool,
 }
 
-/// What is believed about a deadman or a probe.
+/// What is believed about a deadman or a probe, and on what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub status: Status,
-    /// Why it is not up.
-    pub reason: String,
+    /// Members that work, and that said so: what is only assumed or remembered is none.
+    pub proven: usize,
+    /// How many it takes.
+    pub wanted: usize,
+    /// Which members do not work, and why.
+    pub detail: String,
 }
 
 /// What is known about a way to a human.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReceiverSight {
-    /// The last delivery that was confirmed, of a test or of the real thing.
-    pub delivered: Option<Stamp>,
+    /// How long ago a delivery was confirmed, of a test or of the real thing. An age and no moment: it may be longer than
+    /// the boot clock reaches back.
+    pub delivered: Option<Duration>,
     pub test_interval: Option<Duration>,
     /// Why the last delivery failed, if it did.
     pub failing: Option<String>,
@@ -82,7 +87,63 @@ pub struct Gate {
     /// The label `gate`: `lease`, `book`, `references`, `deadman:alerting`.
     pub name: String,
     /// Why it is closed; `None` is open.
-    pub closed: Option<String>,
+    pub closed: Option<Closed>,
+}
+
+/// Why a gate is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Closed {
+    pub why: Why,
+    /// For a person.
+    pub detail: String,
+}
+
+/// Why a gate is closed: the label `reason`, a closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// No pass over the results is completed yet.
+    NotYet,
+    /// The last completed pass is too old.
+    Stalled,
+    /// What is decided cannot be kept.
+    BookBroken,
+    /// A notification has waited for too long.
+    OutboxStuck,
+    Blind,
+    /// What is to be looked at does not exist.
+    Missing,
+    Paused,
+    Down,
+    Unknown,
+    /// Nothing was heard of it yet.
+    NoEvidence,
+    /// Some work, and not as many as are wanted.
+    NotEnough,
+    /// The last delivery failed.
+    Undelivered,
+    /// The last delivery is too long ago.
+    Overdue,
+}
+
+impl Why {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotYet => "not_yet",
+            Self::Stalled => "stalled",
+            Self::BookBroken => "book_broken",
+            Self::OutboxStuck => "outbox_stuck",
+            Self::Blind => "blind",
+            Self::Missing => "missing",
+            Self::Paused => "paused",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+            Self::NoEvidence => "no_evidence",
+            Self::NotEnough => "not_enough",
+            Self::Undelivered => "undelivered",
+            Self::Overdue => "overdue",
+        }
+    }
 }
 
 impl Gate {
@@ -91,18 +152,18 @@ impl Gate {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "stands for a reason among others")]
+fn closed(why: Why, detail: impl Into<String>) -> Option<Closed> {
+    Some(Closed { why, detail: detail.into() })
+}
+
 /// All gates of a heartbeat. It may be sent when each is open.
 pub fn gates(spec: &Spec, lease: Option<&Lease>, now: Stamp) -> Vec<Gate> {
     let sights = lease.map(|lease| &*lease.sights);
     let implied = [
         ("lease", no_lease(lease, now)),
         ("book", sights.map_or_else(nothing_seen, |sights| no_book(&sights.book))),
-        (
-            "references",
-            sights.map_or_else(nothing_seen, |sights| {
-                sights.blind.then(|| "no reference answers: this watchpost is cut off".to_owned())
-            }),
-        ),
+        ("references", sights.map_or_else(nothing_seen, no_sight)),
     ];
     let mut all: Vec<Gate> =
         implied.into_iter().map(|(name, closed)| Gate { name: name.to_owned(), closed }).collect();
@@ -111,62 +172,79 @@ pub fn gates(spec: &Spec, lease: Option<&Lease>, now: Stamp) -> Vec<Gate> {
         let closed = sights.map_or_else(nothing_seen, |sights| match kind {
             "deadman" => no_standing(sights.deadmen.get(subject)),
             "probe" => no_standing(sights.probes.get(subject)),
-            _ => no_receiver(sights.receivers.get(subject), now),
+            _ => no_receiver(sights.receivers.get(subject)),
         });
         all.push(Gate { name: format!("{kind}:{subject}"), closed });
     }
     all
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "stands for a reason among others")]
-fn nothing_seen() -> Option<String> {
-    Some("nothing is known yet".to_owned())
+fn nothing_seen() -> Option<Closed> {
+    closed(Why::NotYet, "nothing is known yet")
 }
 
-fn no_lease(lease: Option<&Lease>, now: Stamp) -> Option<String> {
-    match lease {
-        None => Some("no pass over the results is completed yet".to_owned()),
-        Some(lease) if lease.is_fresh(now) => None,
-        Some(lease) => Some(format!(
-            "the last completed pass over the results is {} s old",
-            now.since(lease.issued).as_secs()
-        )),
+fn no_lease(lease: Option<&Lease>, now: Stamp) -> Option<Closed> {
+    let Some(lease) = lease else {
+        return closed(Why::NotYet, "no pass over the results is completed yet");
+    };
+    if lease.is_fresh(now) {
+        return None;
     }
+    let age = now.since(lease.issued).as_secs();
+    closed(Why::Stalled, format!("the last completed pass over the results is {age} s old"))
 }
 
-fn no_book(book: &BookSight) -> Option<String> {
+fn no_sight(sights: &Sights) -> Option<Closed> {
+    if !sights.blind {
+        return None;
+    }
+    closed(Why::Blind, "no reference answers: this watchpost is cut off")
+}
+
+fn no_book(book: &BookSight) -> Option<Closed> {
     if let Some(broken) = &book.broken {
-        return Some(format!("nothing can be recorded: {broken}"));
+        return closed(Why::BookBroken, format!("nothing can be recorded: {broken}"));
     }
-    let age = book.outbox_age.filter(|age| *age > OUTBOX_STUCK)?;
-    Some(format!("a notification has waited {} s for its delivery", age.as_secs()))
+    let age = book.outbox_age.filter(|age| *age > OUTBOX_STUCK)?.as_secs();
+    closed(Why::OutboxStuck, format!("a notification has waited {age} s for its delivery"))
 }
 
 /// Degraded is enough: one of three silent is reported, and the pipeline works.
-fn no_standing(standing: Option<&Standing>) -> Option<String> {
-    let Some(standing) = standing else { return Some("it does not exist".to_owned()) };
-    match standing.status {
-        Status::Up | Status::Degraded => None,
-        Status::Paused => Some(format!("it is paused: {}", standing.reason)),
-        status if standing.reason.is_empty() => Some(format!("it is {}", status.label())),
-        status => Some(format!("it is {}: {}", status.label(), standing.reason)),
-    }
+fn no_standing(standing: Option<&Standing>) -> Option<Closed> {
+    let Some(standing) = standing else { return closed(Why::Missing, "it has no targets") };
+    let Standing { status, proven, wanted, detail } = standing;
+    let why = match status {
+        Status::Up | Status::Degraded if *proven > 0 && proven >= wanted => return None,
+        Status::Up | Status::Degraded if *proven == 0 => Why::NoEvidence,
+        Status::Up | Status::Degraded => Why::NotEnough,
+        Status::Down => Why::Down,
+        Status::Unknown => Why::Unknown,
+        Status::Paused => Why::Paused,
+    };
+    let what = match why {
+        Why::NoEvidence => "nothing was heard of it yet".to_owned(),
+        Why::NotEnough => format!("{proven} work, {wanted} must"),
+        _ => format!("it is {}", status.label()),
+    };
+    let colon = if detail.is_empty() { "" } else { ": " };
+    closed(why, format!("{what}{colon}{detail}"))
 }
 
-fn no_receiver(sight: Option<&ReceiverSight>, now: Stamp) -> Option<String> {
-    let Some(sight) = sight else { return Some("it does not exist".to_owned()) };
+fn no_receiver(sight: Option<&ReceiverSight>) -> Option<Closed> {
+    let Some(sight) = sight else { return closed(Why::Missing, "it does not exist") };
     if let Some(failing) = &sight.failing {
-        return Some(format!("the last delivery failed: {failing}"));
+        return closed(Why::Undelivered, format!("the last delivery failed: {failing}"));
     }
     let Some(interval) = sight.test_interval else {
-        return Some("it has no test_interval, so nothing shows that it works".to_owned());
+        return closed(Why::Missing, "it has no test_interval, so nothing shows that it works");
     };
-    let Some(delivered) = sight.delivered else {
-        return Some("nothing was delivered yet".to_owned());
+    let Some(age) = sight.delivered else {
+        return closed(Why::NoEvidence, "nothing was delivered yet");
     };
-    let age = now.since(delivered);
-    let limit = interval.saturating_add(interval / TEST_SLACK);
-    (age > limit).then(|| format!("the last delivery was {} s ago", age.as_secs()))
+    if age <= interval.saturating_add(interval / TEST_SLACK) {
+        return None;
+    }
+    closed(Why::Overdue, format!("the last delivery was {} s ago", age.as_secs()))
 }
 
 /// What to do with a heartbeat at this moment.
@@ -216,6 +294,26 @@ impl Pace {
     /// Closed since start, and not for too long yet.
     pub fn is_warming_up(&self, now: Stamp) -> bool {
         !self.has_opened && now.since(self.started) < self.warm_up
+    }
+
+    /// Other rules from now on. What was sent and since when gates are closed stays.
+    pub fn configure(&mut self, spec: &Spec) {
+        self.interval = spec.interval.get();
+        self.min_interval = super::vendor::min_interval(spec).min(self.interval);
+        self.fail_after = spec.fail_after.map(crate::model::Period::get);
+        self.warm_up = spec.warm_up.get();
+        let latest = self.last_try.map(|last| last.plus(self.interval));
+        self.next = match (self.next, latest) {
+            (Some(next), Some(latest)) if latest.boot < next.boot => Some(latest),
+            (next, _) => next,
+        };
+    }
+
+    /// Another service knows nothing of what was sent.
+    pub const fn begin_anew(&mut self) {
+        self.next = None;
+        self.last_try = None;
+        self.is_failure_told = false;
     }
 
     pub fn step(&mut self, is_open: bool, now: Stamp) -> Step {
@@ -287,10 +385,10 @@ mod tests {
         .unwrap()
     }
 
-    fn good(now: Stamp) -> Sights {
-        let up = Standing { status: Status::Up, reason: String::new() };
+    fn good() -> Sights {
+        let up = Standing { status: Status::Up, proven: 1, wanted: 1, detail: String::new() };
         let receiver = ReceiverSight {
-            delivered: Some(now),
+            delivered: Some(Duration::from_hours(1)),
             test_interval: Some(Duration::from_hours(24)),
             failing: None,
         };
@@ -311,7 +409,10 @@ mod tests {
     #[test]
     fn each_gate_closes_by_itself() {
         type Spoil = fn(&mut Sights);
-        let rows: [(&str, Spoil); 10] = [
+        let rows: [(&str, Spoil); 12] = [
+            // Armed, and never beaten.
+            ("deadman:alerting", |s| s.deadmen.get_mut("alerting").unwrap().proven = 0),
+            ("probe:am", |s| s.probes.get_mut("am").unwrap().wanted = 2),
             ("deadman:alerting", |s| s.deadmen.get_mut("alerting").unwrap().status = Status::Down),
             ("deadman:alerting", |s| {
                 s.deadmen.get_mut("alerting").unwrap().status = Status::Paused;
@@ -327,9 +428,9 @@ mod tests {
             ("book", |s| s.book.outbox_age = Some(Duration::from_mins(11))),
             ("references", |s| s.blind = true),
         ];
-        assert_eq!(closed(good(at(0)), 0, 1), Vec::<String>::new());
+        assert_eq!(closed(good(), 0, 1), Vec::<String>::new());
         for (name, spoil) in rows {
-            let mut sights = good(at(0));
+            let mut sights = good();
             spoil(&mut sights);
             assert_eq!(closed(sights, 0, 1), [name]);
         }
@@ -337,20 +438,24 @@ mod tests {
 
     #[test]
     fn degraded_is_enough() {
-        let mut sights = good(at(0));
+        let mut sights = good();
         sights.deadmen.get_mut("alerting").unwrap().status = Status::Degraded;
         assert_eq!(closed(sights, 0, 1), Vec::<String>::new());
     }
 
     #[test]
     fn a_stalled_owner_loses_its_lease() {
-        assert_eq!(closed(good(at(0)), 0, 31), ["lease"]);
+        assert_eq!(closed(good(), 0, 31), ["lease"]);
         assert!(gates(&spec(), None, at(0)).iter().all(|gate| !gate.is_open()));
     }
 
     #[test]
     fn a_receiver_that_was_not_tried_for_long_is_no_evidence() {
-        assert_eq!(closed(good(at(0)), 130_000, 130_001), ["receiver:oncall"]);
+        let mut sights = good();
+        sights.receivers.get_mut("oncall").unwrap().delivered = Some(Duration::from_hours(36));
+        assert_eq!(closed(sights.clone(), 0, 1), Vec::<String>::new());
+        sights.receivers.get_mut("oncall").unwrap().delivered = Some(Duration::from_hours(37));
+        assert_eq!(closed(sights, 0, 1), ["receiver:oncall"]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub struct Spec {
     #[serde(default = "timeout")]
     pub timeout: Period,
     /// All must hold. A healthy book and a fresh pass of the owner are always required.
+    #[serde(default)]
     pub when: Vec<Condition>,
     /// Send the vendor's failure signal once the gates were closed for this long.
     pub fail_after: Option<Period>,
@@ -305,6 +306,24 @@ impl Condition {
 }
 
 impl Spec {
+    /// The key of the service.
+    pub fn service(&self) -> &'static str {
+        self.vendors().first().copied().unwrap_or_default()
+    }
+
+    /// Whether beats go to the same place in the same way.
+    pub fn goes_where(&self, other: &Self) -> bool {
+        let plain = |spec: &Self| Self {
+            name: String::new(),
+            interval: DEFAULT_INTERVAL,
+            when: Vec::new(),
+            fail_after: None,
+            warm_up: DEFAULT_WARM_UP,
+            ..spec.clone()
+        };
+        plain(self) == plain(other)
+    }
+
     /// The keys of the vendors that are set.
     fn vendors(&self) -> Vec<&'static str> {
         let rows = [

@@ -228,6 +228,8 @@ families! {
     ALERTMANAGER_FINDING = Gauge "watchpost_alertmanager_finding" ["deadman", "alertmanager", "finding"] "How many findings of a kind the last poll of an Alertmanager had.";
     HEARTBEAT_OPEN = Gauge "watchpost_heartbeat_open" ["heartbeat"] "Whether all evidence for a heartbeat holds.";
     HEARTBEAT_GATE_OPEN = Gauge "watchpost_heartbeat_gate_open" ["heartbeat", "gate"] "Whether one piece of evidence for a heartbeat holds.";
+    HEARTBEAT_GATE_CLOSED = Info "watchpost_heartbeat_gate_closed_info" ["heartbeat", "gate", "reason"] "1 for the reason why a gate is closed; absent while it is open.";
+    HEARTBEAT_INTERVAL = Gauge "watchpost_heartbeat_interval_seconds" ["heartbeat"] "How often a beat is sent while all evidence holds.";
     HEARTBEAT_LAST_SENT = Gauge "watchpost_heartbeat_last_sent_timestamp_seconds" ["heartbeat"] "Unix time at which the service last accepted a beat; absent before the first.";
     HEARTBEAT_SENDS = Counter "watchpost_heartbeat_sends_total" ["heartbeat", "result"] "Tries to send a beat, by result.";
     HEARTBEAT_RECORDED = Gauge "watchpost_heartbeat_recorded_timestamp_seconds" ["heartbeat"] "Unix time of the last beat that the service says it has recorded; absent where it was not asked.";

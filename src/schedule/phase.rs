@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Moment;
 use super::moment::nanos;
-use crate::model::CheckId;
+use crate::model::{Check, CheckId};
 
 /// Below this an interval is taken for this.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -113,6 +113,12 @@ impl Shard {
     /// Whether this shard runs the check. Every check belongs to exactly one of the N.
     pub fn owns(self, id: CheckId) -> bool {
         share(mix(id.get() ^ SHARD_SEED), u64::from(self.of)) == u64::from(self.index - 1)
+    }
+
+    /// Whether this shard runs the check. Probes of the alerting pipeline belong to the first shard as a whole: they are the
+    /// evidence of heartbeats, which only that one sends.
+    pub fn runs(self, check: &Check) -> bool {
+        if check.policy.pipeline { self.is_first() } else { self.owns(check.id) }
     }
 
     /// Whether this shard also does what only one may do: deadman, heartbeats, notifications.

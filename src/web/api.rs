@@ -35,6 +35,8 @@ pub(super) struct Answer {
     blind: bool,
     probes: Vec<ProbeJson>,
     checks: Vec<CheckJson>,
+    /// Those that this watchpost sends.
+    heartbeats: Vec<crate::heartbeat::View>,
     /// `null` where this watchpost does not notify.
     notifications: Option<Notices>,
 }
@@ -141,6 +143,7 @@ pub(super) async fn status(
         blind: site.board.is_blind(),
         probes,
         checks,
+        heartbeats: site.heartbeats(),
         notifications: site.book().map(|book| Notices::of(&book)),
     })
 }

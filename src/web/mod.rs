@@ -9,6 +9,7 @@ mod beats;
 mod door;
 mod escape;
 mod health;
+mod heartbeats;
 mod listen;
 mod logs;
 mod metrics;
@@ -26,7 +27,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use prometheus::{Gauge, Histogram, HistogramVec, IntCounterVec, Registry};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use access::{Access, LoadWebConfig, WebSpec};
 pub use beats::{Beats, kept};
@@ -38,6 +39,7 @@ pub use serve::serve;
 use crate::board::Board;
 use crate::book::Book;
 use crate::clock;
+use crate::heartbeat::View;
 use crate::model::family;
 use crate::probe::OnDemand;
 use probe::Probing;
@@ -73,6 +75,8 @@ pub struct Site {
     book: ArcSwapOption<Book>,
     /// Once the book is open, where there are switches to keep.
     beats: ArcSwapOption<Beats>,
+    /// What is known of each heartbeat.
+    heartbeats: ArcSwap<Vec<watch::Receiver<View>>>,
     /// Boot time of the last request for `/metrics` by somebody else, in milliseconds; 0 for never.
     scraped: AtomicU64,
     started: crate::model::Stamp,
@@ -108,6 +112,7 @@ impl Site {
             reload,
             book: ArcSwapOption::empty(),
             beats: ArcSwapOption::empty(),
+            heartbeats: ArcSwap::default(),
             scraped: AtomicU64::new(0),
             started: clock::now(),
             scrapes,
@@ -131,6 +136,15 @@ impl Site {
     /// Beats are taken from now on.
     pub fn open_beats(&self, beats: Arc<Beats>) {
         self.beats.store(Some(beats));
+    }
+
+    /// These are shown from now on.
+    pub fn show_heartbeats(&self, heartbeats: Vec<watch::Receiver<View>>) {
+        self.heartbeats.store(Arc::new(heartbeats));
+    }
+
+    fn heartbeats(&self) -> Vec<View> {
+        self.heartbeats.load().iter().map(|seen| seen.borrow().clone()).collect()
     }
 
     fn beats(&self) -> Option<Arc<Beats>> {

@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 
 use super::escape::Escaped;
-use super::{About, Site, notices};
+use super::{About, Site, heartbeats, notices};
 use crate::board::{Cell, GroupView, Index, Run};
 use crate::clock;
 use crate::model::{Headcount, RunResult, Stamp, Status, View};
@@ -57,6 +57,7 @@ impl Page<'_> {
         let count: Headcount = rows.iter().map(|row| row.status).collect();
         self.head(&mut html, count);
         self.next_steps(&mut html);
+        heartbeats::section(&mut html, &self.site.heartbeats(), self.now);
         if let Some(book) = self.site.book() {
             notices::section(&mut html, &book);
         }
@@ -314,7 +315,7 @@ fn time(stamp: Stamp) -> impl std::fmt::Display {
 }
 
 /// `45 s`, `12 min`, `3 h 20 min`, `5 d`: as exact as a person needs.
-fn ago(duration: Duration) -> String {
+pub(super) fn ago(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),

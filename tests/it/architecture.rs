@@ -35,7 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("heartbeat", &["model", "clock", "net"]),
     ("notify", &["model", "clock", "net", "book"]),
     ("metrics", &["model", "board"]),
-    ("web", &["model", "clock", "board", "metrics", "deadman", "book", "probe"]),
+    ("web", &["model", "clock", "board", "metrics", "deadman", "heartbeat", "book", "probe"]),
 ];
 
 #[test]

@@ -23,6 +23,7 @@ mod dropin_flags;
 mod dropin_probe;
 mod estate;
 mod exposition;
+mod heartbeats;
 mod judge;
 mod lint;
 mod notify_crash;

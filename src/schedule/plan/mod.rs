@@ -109,7 +109,7 @@ impl Plan {
     pub fn apply(&mut self, checks: Vec<Arc<Check>>, now: Moment) {
         self.applied = self.applied.wrapping_add(1);
         for check in checks {
-            if !self.shard.owns(check.id) {
+            if !self.shard.runs(&check) {
                 continue;
             }
             match self.by_id.entry(check.id) {
