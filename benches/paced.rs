@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let floor = Floor::new(Kind::Http, &peer);
     let began = cpu_time();
     floor.measure(CHECKS);
-    let watchpost = Watchpost::start(&peer, CHECKS, Duration::from_secs(1));
+    let watchpost = Watchpost::of(Kind::Http, &peer, CHECKS, Duration::from_secs(1));
     let (mut floors, mut ours, mut late) = (Vec::new(), Vec::new(), Vec::new());
     let (mut rates, mut wrong) = (Vec::new(), 0.0);
     for _ in 0..ROUNDS {

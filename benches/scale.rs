@@ -32,8 +32,8 @@ fn main() -> ExitCode {
     }
     let mut table = Table::titled("10,000 checks every 10 s");
     let peer = Peer::start(Kind::Http);
-    let (empty, _) = Watchpost::start(&peer, 0, Duration::ZERO).resident();
-    let watchpost = Watchpost::start(&peer, CHECKS, INTERVAL);
+    let (empty, _) = Watchpost::of(Kind::Http, &peer, 0, Duration::ZERO).resident();
+    let watchpost = Watchpost::of(Kind::Http, &peer, CHECKS, INTERVAL);
     let (unread, _) = watchpost.resident();
     let floor = Floor::new(Kind::Http, &peer);
     let (mut shares, mut ratios, mut late) = (Vec::new(), Vec::new(), Vec::new());

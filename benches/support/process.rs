@@ -1,5 +1,7 @@
 //! The built binary under load: started with a number of checks, and measured from outside.
 
+#![allow(dead_code, reason = "each bench measures something else")]
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::peer::Peer;
+use super::peer::{Kind, Peer};
 
 /// Ticks of the kernel's accounting in a second: fixed in what it shows to processes.
 const TICKS: f64 = 100.0;
@@ -35,11 +37,11 @@ pub(crate) struct Load {
 }
 
 impl Watchpost {
-    /// Starts it with `count` http checks and waits until each has run.
-    pub(crate) fn start(peer: &Peer, count: usize, interval: Duration) -> Self {
+    /// Starts it with `count` checks, http or https, and waits until each has run.
+    pub(crate) fn of(kind: Kind, peer: &Peer, count: usize, interval: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("watchpost.yml");
-        std::fs::write(&config, yaml(peer, count, interval)).unwrap();
+        std::fs::write(&config, yaml(kind, peer, count, interval)).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_watchpost"))
             .arg(format!("--config.file={}", config.display()))
             .arg("--web.listen-address=127.0.0.1:0")
@@ -105,7 +107,19 @@ impl Watchpost {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
     }
 
-    fn page(&self) -> String {
+    /// A scrape as Prometheus makes it: CPU seconds, seconds until it is read, bytes on the way.
+    pub(crate) fn scrape(&self) -> (f64, f64, usize) {
+        let (cpu, began) = (self.cpu(), tokio::time::Instant::now());
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nhost: bench\r\naccept-encoding: gzip\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut page = Vec::new();
+        stream.read_to_end(&mut page).unwrap();
+        let wall = began.elapsed().as_secs_f64();
+        (self.cpu() - cpu, wall, page.len())
+    }
+
+    pub(crate) fn page(&self) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream
             .write_all(b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")
@@ -123,8 +137,11 @@ impl Drop for Watchpost {
     }
 }
 
-fn yaml(peer: &Peer, count: usize, interval: Duration) -> String {
-    let mut yaml = "modules:\n  up: { prober: http, timeout: 5s }\n".to_owned();
+fn yaml(kind: Kind, peer: &Peer, count: usize, interval: Duration) -> String {
+    let authority = serde_json::json!(peer.authority);
+    let mut yaml = format!(
+        "modules:\n  up: {{ prober: http, timeout: 5s, http: {{ tls_config: {{ ca: {authority} }} }} }}\n"
+    );
     if count == 0 {
         return yaml;
     }
@@ -135,7 +152,7 @@ fn yaml(peer: &Peer, count: usize, interval: Duration) -> String {
     )
     .unwrap();
     for (number, address) in peer.addresses.iter().cycle().take(count).enumerate() {
-        writeln!(yaml, "      - http://{address}/health/{number}").unwrap();
+        writeln!(yaml, "      - {}://{address}/health/{number}", kind.name()).unwrap();
     }
     yaml
 }

@@ -1,6 +1,6 @@
 //! Dead man's switches as checks: from configuration to the switchboard, and from what it says to outcomes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +10,29 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::{Changes, Finished, Ledger};
 use crate::clock;
 use crate::deadman::{
-    Configured, DeadmanState, Finding, Key, KindState, Poller, Report, Spec, WatchdogSpec,
+    Configured, DeadmanState, Finding, Key, KindState, POLLS, Poller, Report, Spec, Verdict,
+    WatchdogSpec, said,
 };
-use crate::model::{Check, Labels, ProbePolicy, Stamp, Target, Thresholds, family};
+use crate::model::{
+    Answer, Check, CheckId, Fault, Labels, Outcome, ProbePolicy, Reason, Stamp, Target, Thresholds,
+    family,
+};
 use crate::net::SecretSource;
 use crate::web::Beats;
 
 /// The prober of these checks, which nobody schedules.
 pub(super) const PROBER: &str = "deadman";
+/// The longest time that a switch gets after we were blind.
+const LONGEST_SETTLING: Duration = Duration::from_secs(300);
 /// Between two looks at files with keys.
 const KEYS_EVERY: Duration = Duration::from_secs(30);
+/// What is appended to the name of a watchdog for the checks of its Alertmanagers.
+const REPLICAS: &str = "/alertmanager";
+/// What is left to look at when every Alertmanager is well, has the Watchdog, and does not send it.
+const KEPT_BACK: &str = "every Alertmanager is ready, has the Watchdog and does not send it: look at repeat_interval, \
+                         mute_time_intervals and the webhook of its route (watchpost lint)";
+/// Lines of evidence in a message.
+const MAX_LINES: usize = 12;
 
 /// The checks of switches, one for each switch, or for each source of a watchdog.
 pub(super) fn checks(specs: &[Arc<Spec>]) -> Vec<Arc<Check>> {
@@ -34,8 +47,77 @@ pub(super) fn checks(specs: &[Arc<Spec>]) -> Vec<Arc<Check>> {
             let check = Check::new(Arc::clone(&policy), Target::plain(member), &Labels::default());
             checks.push(Arc::new(Check { labels: spec.labels.clone(), ..check }));
         }
+        checks.extend(replicas(spec));
     }
     checks
+}
+
+/// The Alertmanagers of a watchdog, as checks of a probe of their own: their findings are told as degraded.
+fn replicas(spec: &Spec) -> Vec<Arc<Check>> {
+    let Some(watchdog) = &spec.watchdog else { return Vec::new() };
+    let policy = Arc::new(ProbePolicy {
+        name: replicas_of(&spec.name).into(),
+        thresholds: Thresholds { failure: POLLS, success: 1 },
+        min_up: None,
+        ..policy(spec)
+    });
+    let checks = watchdog.alertmanagers.iter().map(|url| {
+        let target = Target::plain(url.as_str());
+        let check = Check::new(Arc::clone(&policy), target, &Labels::default());
+        Arc::new(Check { labels: spec.labels.clone(), ..check })
+    });
+    checks.collect()
+}
+
+/// No deadman has this name: a name cannot have a slash.
+fn replicas_of(name: &str) -> String {
+    format!("{name}{REPLICAS}")
+}
+
+/// What is known beside the reason: when the loop was last closed, and what Alertmanagers say.
+pub(super) fn evidence(beats: &Beats, probe: &str, target: &str) -> Option<String> {
+    if let Some(name) = probe.strip_suffix(REPLICAS) {
+        let replicas = beats.replicas(name);
+        let replica = replicas.iter().find(|replica| replica.url == target)?;
+        return lines(said(std::slice::from_ref(replica)));
+    }
+    let report = beats.report(probe)?;
+    let member = report.members.iter().filter(|(name, _)| **name == *target);
+    lines(member.filter_map(|(_, verdict)| last_heard(verdict)).chain(around(beats, &report)))
+}
+
+/// The same of a watchdog as a whole, source by source.
+pub(super) fn evidence_of_all(beats: &Beats, probe: &str) -> Option<String> {
+    let report = beats.report(probe)?;
+    let members = report
+        .members
+        .iter()
+        .filter_map(|(name, verdict)| Some(format!("{name}: {}", last_heard(verdict)?)));
+    lines(members.chain(around(beats, &report)))
+}
+
+fn last_heard(verdict: &Verdict) -> Option<String> {
+    verdict.heard.map(|heard| heard.to_string())
+}
+
+fn around(beats: &Beats, report: &Report) -> Vec<String> {
+    let replicas = beats.replicas(&report.name);
+    let mut said = said(&replicas);
+    if said.is_empty() && !replicas.is_empty() && report.members.iter().any(|(_, it)| is_silent(it))
+    {
+        said.push(KEPT_BACK.to_owned());
+    }
+    said.extend(report.notes.iter().map(ToString::to_string));
+    said
+}
+
+fn is_silent(verdict: &Verdict) -> bool {
+    matches!(&verdict.answer, Answer::Fail(Fault::Silent { .. }))
+}
+
+fn lines(lines: impl IntoIterator<Item = String>) -> Option<String> {
+    let lines: Vec<String> = lines.into_iter().take(MAX_LINES).collect();
+    (!lines.is_empty()).then(|| lines.join("\n    "))
 }
 
 fn policy(spec: &Spec) -> ProbePolicy {
@@ -139,9 +221,10 @@ pub(super) async fn poll(beats: Arc<Beats>, spec: Arc<Spec>, stop: CancellationT
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
+        let via = beats.board().via(&spec.name);
         let replicas = tokio::select! {
             () = stop.cancelled() => return,
-            replicas = poller.poll() => replicas,
+            replicas = poller.poll(via.as_deref()) => replicas,
         };
         for replica in &replicas {
             beats.meter().replica(&spec.name, replica);
@@ -157,6 +240,7 @@ pub(super) async fn poll(beats: Arc<Beats>, spec: Arc<Spec>, stop: CancellationT
                 );
             }
         }
+        beats.show_replicas(&spec.name, replicas);
     }
 }
 
@@ -170,19 +254,41 @@ fn beaten(name: &str, state: DeadmanState) -> Vec<String> {
     }
 }
 
+/// How long a switch may stay silent after we were blind: until its next beat must have come, but not for ever.
+fn settling(spec: &Spec) -> Duration {
+    let next = spec.interval.map(|interval| interval.get().saturating_add(spec.grace()));
+    next.map_or(LONGEST_SETTLING, |next| next.min(LONGEST_SETTLING))
+}
+
+/// Whether something is missing, which may have been lost on the way to us. What was told is not.
+fn is_silence(answer: &Answer) -> bool {
+    answer.fault().is_some_and(|fault| fault.reason() != Reason::ReportedFailure)
+}
+
 /// Judges what is due, as outcomes like any other. Every change comes back.
 #[derive(Debug)]
 pub(super) struct Judging {
     beats: Arc<Beats>,
-    paused: HashMap<Arc<str>, bool>,
+    /// Probes that are paused, as far as the ledger knows.
+    paused: BTreeSet<Arc<str>>,
     /// Members of each switch that were beaten at all: one that is armed and still waits for its first beat does not fail,
     /// and proves nothing either.
     beaten: HashMap<Arc<str>, Vec<String>>,
+    /// When sight last returned.
+    sighted: Option<Stamp>,
+    /// Silent since then, and given time.
+    unsettled: BTreeSet<Arc<str>>,
 }
 
 impl Judging {
     pub(super) fn new(beats: Arc<Beats>) -> Self {
-        Self { beats, paused: HashMap::new(), beaten: HashMap::new() }
+        Self {
+            beats,
+            paused: BTreeSet::new(),
+            beaten: HashMap::new(),
+            sighted: None,
+            unsettled: BTreeSet::new(),
+        }
     }
 
     /// Whether a member of a switch was ever beaten.
@@ -194,14 +300,77 @@ impl Judging {
         self.beats.woken().await;
     }
 
+    /// What was sent while we were cut off was lost on the way to us: everybody has time to beat again.
+    pub(super) const fn see_again(&mut self, now: Stamp) {
+        self.sighted = Some(now);
+    }
+
+    /// Switches whose time after blindness is over.
+    pub(super) fn settled(&mut self, ledger: &mut Ledger, now: Stamp) -> Vec<Changes> {
+        let over: Vec<Arc<str>> =
+            self.unsettled.iter().filter(|name| !self.is_settling(name, now)).cloned().collect();
+        let mut changes = Vec::new();
+        for name in over {
+            self.unsettled.remove(&name);
+            let report = self.beats.board().evaluate(&name, now);
+            if let Some(report) = report {
+                changes.extend(self.take(report, ledger, now));
+            }
+        }
+        changes
+    }
+
+    fn is_settling(&self, name: &str, now: Stamp) -> bool {
+        let Some(sighted) = self.sighted else { return false };
+        let spec = self.beats.board().spec(name).cloned();
+        let settle = spec.as_deref().map_or(Duration::ZERO, settling);
+        now.boot < sighted.boot.saturating_add(settle)
+    }
+
     /// Switches whose time has come, or that were beaten.
     pub(super) fn due(&mut self, ledger: &mut Ledger, now: Stamp) -> Vec<Changes> {
+        let mut changes = self.hold(ledger, now);
         let reports = self.beats.board().due(now);
-        let mut changes = Vec::new();
+        for (name, replicas) in self.beats.take_replicas() {
+            let name = replicas_of(&name);
+            changes.extend(replicas.iter().map(|replica| {
+                let id = CheckId::of(&name, &Target::plain(replica.url.as_str()));
+                let outcome = Outcome::judged(replica.answer(), now);
+                ledger.record(Finished { id, outcome, early: false }, now).changes
+            }));
+        }
         for report in reports {
             changes.extend(self.take(report, ledger, now));
         }
         self.beats.keep_changed();
+        changes
+    }
+
+    /// Pauses the probes whose pause has begun, with whatever checks they have by now, and lets go on those whose pause is
+    /// over.
+    pub(super) fn hold(&mut self, ledger: &mut Ledger, now: Stamp) -> Vec<Changes> {
+        let mut until = BTreeMap::new();
+        {
+            let board = self.beats.board();
+            for probe in self.beats.probes() {
+                if let Some(pause) = board.paused(&probe, now) {
+                    let end = board.line().stamp(pause.ends(board.line()), now);
+                    until.insert(probe, end);
+                }
+            }
+        }
+        let over: Vec<Arc<str>> =
+            self.paused.iter().filter(|probe| !until.contains_key(*probe)).cloned().collect();
+        self.paused = until.keys().cloned().collect();
+        let mut changes = Vec::new();
+        for probe in over {
+            self.beats.meter().probe_paused(&probe, None);
+            changes.push(ledger.set_paused(&probe, false, now));
+        }
+        for (probe, end) in until {
+            self.beats.meter().probe_paused(&probe, Some(end));
+            changes.push(ledger.set_paused(&probe, true, now));
+        }
         changes
     }
 
@@ -222,14 +391,18 @@ impl Judging {
     fn take(&mut self, report: Report, ledger: &mut Ledger, now: Stamp) -> Vec<Changes> {
         let mut changes = Vec::new();
         let is_paused = report.paused.is_some();
-        let was_paused = self.paused.insert(Arc::clone(&report.name), is_paused);
+        for probe in [&*report.name, &*replicas_of(&report.name)] {
+            changes.push(ledger.set_paused(probe, is_paused, now));
+        }
         for (target, outcome) in report.outcomes(now) {
-            let id = crate::model::CheckId::of(&report.name, &Target::plain(&**target));
-            if is_paused != was_paused.unwrap_or_default() {
-                let change = if is_paused { ledger.pause(id, now) } else { ledger.resume(id, now) };
-                changes.push(change);
+            let id = CheckId::of(&report.name, &Target::plain(&**target));
+            let finished = Finished { id, outcome, early: false };
+            if is_silence(&finished.outcome.answer) && self.is_settling(&report.name, now) {
+                self.unsettled.insert(Arc::clone(&report.name));
+                changes.push(ledger.hold(finished, now).changes);
+                continue;
             }
-            changes.push(ledger.record(Finished { id, outcome, early: false }, now).changes);
+            changes.push(ledger.record(finished, now).changes);
         }
         {
             let board = self.beats.board();

@@ -1,4 +1,4 @@
-//! The targets of the configuration in force: written ones, and those that files yield.
+//! The targets of the configuration in force: written ones, and those that sources yield.
 
 use std::io;
 use std::path::Path;
@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::config::{self, Config};
-use crate::target::{Decoder, Discovery, Meters, POLL, Snapshot, Sources, Watcher};
+use crate::net::Net;
+use crate::target::{Decoder, Discovery, Meters, Network, POLL, Snapshot, Sources, Watcher};
 
-/// How long a start or a reload waits for files. What comes later is applied when it comes.
+/// How long a start or a reload waits for sources. What comes later is applied when it comes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The newest targets of all probes.
@@ -23,10 +25,12 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn start(registry: &Registry) -> io::Result<Self> {
+    pub(super) fn start(registry: &Registry, net: &Arc<Net>) -> io::Result<Self> {
         let decoder: Decoder =
             Arc::new(|path: &Path, bytes: &[u8]| config::decode_groups(path, bytes));
-        let watcher = Watcher::start(Discovery::new(decoder, Meters::new(registry)), POLL)?;
+        let network = Network { runtime: Handle::current(), net: Arc::clone(net) };
+        let discovery = Discovery::new(decoder, Meters::new(registry)).with_network(network);
+        let watcher = Watcher::start(discovery, POLL)?;
         let snapshots = watcher.snapshots();
         Ok(Self { watcher, snapshots, current: Snapshot::default() })
     }
@@ -37,6 +41,7 @@ impl Found {
             probe: Arc::clone(&probe.policy.name),
             fixed: probe.targets.clone(),
             files: probe.file_sd.clone(),
+            remotes: probe.remotes.clone(),
         });
         match timeout(PATIENCE, self.watcher.configure(sources.collect())).await {
             Ok(Ok(snapshot)) => {
@@ -51,7 +56,7 @@ impl Found {
         }
     }
 
-    /// Waits until files yield something else than before.
+    /// Waits until sources yield something else than before.
     pub(super) async fn changed(&mut self) {
         if self.snapshots.changed().await.is_err() {
             // The thread ends only with us, or by a defect that it has logged: the last targets stay in use.

@@ -186,10 +186,19 @@ impl Ledger {
 
     /// Counts and judges one outcome.
     pub fn record(&mut self, finished: Finished, now: Stamp) -> Recorded {
-        let id = finished.id;
-        let Some(entry) = self.entries.get_mut(&id) else { return Recorded::default() };
         let began = finished.outcome.started;
         let is_blind = self.blind || self.sighted.is_some_and(|at| began.boot < at.boot);
+        self.record_as(is_blind, finished, now)
+    }
+
+    /// Counts an outcome that speaks of a time in which we were blind: nothing gets worse by it.
+    pub fn hold(&mut self, finished: Finished, now: Stamp) -> Recorded {
+        self.record_as(true, finished, now)
+    }
+
+    fn record_as(&mut self, is_blind: bool, finished: Finished, now: Stamp) -> Recorded {
+        let id = finished.id;
+        let Some(entry) = self.entries.get_mut(&id) else { return Recorded::default() };
         entry.judge.set_blind(is_blind);
         entry.judge.set_doubtful(self.guarded);
         let answer = self.guarded.then(|| finished.outcome.answer.clone());
@@ -252,22 +261,19 @@ impl Ledger {
         self.entries.values_mut().filter_map(Entry::see_again).collect()
     }
 
-    /// Pauses a check until it is resumed.
-    pub fn pause(&mut self, id: CheckId, now: Stamp) -> Changes {
-        self.set_paused(id, true, now)
-    }
-
-    /// Resumes a check that was paused by hand.
-    pub fn resume(&mut self, id: CheckId, now: Stamp) -> Changes {
-        self.set_paused(id, false, now)
-    }
-
-    fn set_paused(&mut self, id: CheckId, paused: bool, now: Stamp) -> Changes {
-        let Some(entry) = self.entries.get_mut(&id) else { return Changes::default() };
-        entry.paused_by_hand = paused;
-        let change = entry.pause_or_resume(now);
-        entry.show();
-        self.spread(change.into_iter().collect(), now)
+    /// Pauses every check of a probe until it is resumed, or lets all of them go on.
+    pub fn set_paused(&mut self, probe: &str, paused: bool, now: Stamp) -> Changes {
+        let Some(probe) = self.probes.get(probe) else { return Changes::default() };
+        let mut changes = Vec::new();
+        for id in &*probe.members {
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            if entry.paused_by_hand != paused {
+                entry.paused_by_hand = paused;
+                changes.extend(entry.pause_or_resume(now));
+                entry.show();
+            }
+        }
+        self.spread(changes, now)
     }
 
     /// Tells the board of changes, and carries them to their probes.
@@ -384,8 +390,9 @@ impl Entry {
         now: Stamp,
     ) -> Self {
         let mut judge = match restored {
+            // A pause that holds is said anew; one that ended while we were away must not hold for ever.
+            None | Some((Status::Paused, _)) => Judge::new(check.id, now),
             Some((status, since)) => Judge::restored(check.id, status, since, now),
-            None => Judge::new(check.id, now),
         };
         if is_disabled(check, now) {
             // It begins so: nothing has changed.

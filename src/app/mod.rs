@@ -1,9 +1,13 @@
 //! Joins the stages: bind first, build each from its configuration, reload, and drain in order.
 
 mod deadmen;
+#[cfg(debug_assertions)]
+mod death;
 mod discovery;
 mod doorway;
 mod heartbeats;
+#[cfg(test)]
+mod histories;
 pub mod ledger;
 mod owner;
 mod pager;
@@ -209,10 +213,10 @@ impl App {
         tasks.spawn(lookout.run(tasks.stop().clone()));
         tasks.spawn(supervise::feed_watchdog(last_pass, tasks.stop().clone()));
         let (ask_reload, reloads) = mpsc::channel(MAX_RELOADS);
-        let found = Found::start(&registry)?;
+        let found = Found::start(&registry, &options.net)?;
         let about = targets::about(&config, found.targets(), &options.listen);
         let on_demand =
-            OnDemand::new(config.catalogue.clone(), config.probe_allow.clone(), &options.net);
+            OnDemand::new(config.catalogue.clone(), config.trust.probe_allow.clone(), &options.net);
         let on_demand = Arc::new(on_demand);
         let probe = doorway::within_descriptors(options.probe);
         let asked = Arc::clone(&on_demand);
@@ -360,9 +364,15 @@ impl App {
         }
         let id = self.config.identity.id.as_str();
         let boot_id = book.now().boot_id;
-        let board = Switchboard::new(id, boot_id, configured, web::kept(book), clock::now());
+        let kept = web::kept(book);
+        let mut gone: Vec<String> = kept.states.keys().cloned().collect();
+        let board = Switchboard::new(id, boot_id, configured, kept, clock::now());
+        gone.retain(|name| board.spec(name).is_none());
         let beats = Beats::new(board, book.clone(), meter);
+        // What was renamed is written under its new name before the old one is forgotten.
         beats.keep_changed();
+        beats.forget(&gone);
+        beats.know_probes(names(&self.config));
         self.site.open_beats(Arc::clone(&beats));
         self.orders.send(Order::Judge(Arc::clone(&beats))).await.ok();
         self.follow(&beats, &specs);
@@ -386,16 +396,19 @@ impl App {
             region: self.config.identity.region.clone(),
             url: self.config.identity.url.clone(),
         };
+        let settings = notify::Settings { identity, ..notify::Settings::default() };
+        #[cfg(debug_assertions)]
+        let settings = death::sentenced(settings);
         let notifier = Notifier::start(
             book.clone(),
             std::mem::take(&mut self.config.receivers),
             &self.registry,
             self.tasks.tracker(),
             self.notifier_stop.clone(),
-            notify::Settings { identity, ..notify::Settings::default() },
+            settings,
         );
         self.site.open_book(book.clone());
-        let pager = Pager::new(notifier.clone(), book, self.config.own.clone());
+        let pager = Pager::new(notifier.clone(), book, self.config.own.clone(), self.beats.clone());
         self.notifier = Some(notifier);
         // The owner ends only after us.
         self.orders.send(Order::Tell(Box::new(pager))).await.ok();
@@ -448,16 +461,18 @@ impl App {
         if let Some(notifier) = &self.notifier {
             notifier.reload(std::mem::take(&mut config.receivers));
         }
-        if let Some(beats) = self.beats.clone()
-            && config.deadman != self.config.deadman
-        {
+        if let Some(beats) = self.beats.clone() {
+            // Also when nothing changed: whoever rotated a key need not wait until its file is looked at.
             let configured = deadmen::configured(&config.deadman).await;
             deadmen::replace(&beats, &self.config.deadman, configured);
-            self.follow(&beats, &config.deadman);
+            if config.deadman != self.config.deadman {
+                self.follow(&beats, &config.deadman);
+            }
+            beats.know_probes(names(&config));
         }
         self.orders.send(Order::Own(config.own.clone())).await.ok();
         self.modules.store(Arc::new(by_name(&config)));
-        self.on_demand.replace(config.catalogue.clone(), config.probe_allow.clone());
+        self.on_demand.replace(config.catalogue.clone(), config.trust.probe_allow.clone());
         self.references.send_if_modified(|known| {
             let differs = *known != config.references;
             known.clone_from(&config.references);
@@ -514,6 +529,11 @@ fn door_closed(ended: Result<io::Result<()>, JoinError>) -> Error {
         Ok(Ok(())) => Error::Door(io::Error::other("it was told to")),
         Err(error) => Error::Door(io::Error::other(error)),
     }
+}
+
+/// Names of probes.
+fn names(config: &Config) -> impl Iterator<Item = Arc<str>> {
+    config.probes.iter().map(|probe| Arc::clone(&probe.policy.name))
 }
 
 fn by_name(config: &Config) -> Modules {

@@ -165,6 +165,8 @@ impl Owner {
                 let all = checks.iter().chain(&deadmen).cloned().collect();
                 let applied = self.ledger.apply(all, clock::now());
                 self.log(&applied.changes);
+                // A paused probe is paused before anybody is told how its checks stand.
+                self.hold();
                 if let Some(pager) = &mut self.pager {
                     pager.applied(&mut self.ledger, &applied, &unread);
                 }
@@ -186,6 +188,9 @@ impl Owner {
                     self.lanes.retry(id, Duration::ZERO);
                 }
                 if !blind {
+                    if let Some(judging) = &mut self.judging {
+                        judging.see_again(clock::now());
+                    }
                     self.judge_all();
                 }
             }
@@ -199,7 +204,7 @@ impl Owner {
             }
             Order::Judge(beats) => self.judging = Some(Judging::new(beats)),
             Order::Tell(mut pager) => {
-                pager.restore(&mut self.ledger);
+                pager.restore(&mut self.ledger, clock::now());
                 self.pager = Some(*pager);
             }
             Order::Own(notify) => {
@@ -228,7 +233,17 @@ impl Owner {
     /// Switches whose time has come.
     fn judge(&mut self) {
         let Some(judging) = &mut self.judging else { return };
-        for changes in judging.due(&mut self.ledger, clock::now()) {
+        let now = clock::now();
+        let mut all = judging.due(&mut self.ledger, now);
+        all.extend(judging.settled(&mut self.ledger, now));
+        for changes in all {
+            self.tell(&changes);
+        }
+    }
+
+    fn hold(&mut self) {
+        let Some(judging) = &mut self.judging else { return };
+        for changes in judging.hold(&mut self.ledger, clock::now()) {
             self.tell(&changes);
         }
     }

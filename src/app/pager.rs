@@ -8,17 +8,21 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deadmen::PROBER;
+use super::deadmen::{self, PROBER};
 use super::ledger::{Applied, Changes, Ledger};
 use crate::board::GroupView;
 use crate::book::{Book, Found, Table, Write as BookWrite};
-use crate::model::{
-    Change, Check, CheckId, GroupChange, Notify, ProbePolicy, Stamp, Status, Target, View,
-};
+use crate::model::{Change, Check, CheckId, Notify, ProbePolicy, Stamp, Status, Target, View};
 use crate::notify::{Handle, NotifyEvent, Subject};
+use crate::web::Beats;
 
 /// How long the book may be unwritable before somebody is told.
 const BOOK_PATIENCE: Duration = Duration::from_secs(10);
+/// Members that the message about a whole probe names.
+const MAX_NAMED: usize = 20;
+
+/// How long the page about a damaged book stays open: nothing ends it by itself.
+const DAMAGE_TOLD_FOR: Duration = Duration::from_secs(3_600);
 
 /// Tells the notifier.
 #[derive(Debug)]
@@ -26,31 +30,48 @@ pub(super) struct Pager {
     notifier: Handle,
     book: Book,
     own: Notify,
+    beats: Option<Arc<Beats>>,
     /// Why, in words, a check had the status that was restored.
     reasons: HashMap<CheckId, String>,
     /// Since when the book has not been writable.
     unwritable: Option<Stamp>,
     told_of_book: bool,
+    damage: Damage,
     /// Every source of targets was read once.
     settled: bool,
 }
 
+/// Whether people know of a book that was damaged when it was opened.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Unsaid,
+    Said(Stamp),
+    Over,
+}
+
 impl Pager {
-    pub(super) fn new(notifier: Handle, book: Book, own: Notify) -> Self {
+    pub(super) fn new(
+        notifier: Handle,
+        book: Book,
+        own: Notify,
+        beats: Option<Arc<Beats>>,
+    ) -> Self {
         Self {
             notifier,
             book,
             own,
+            beats,
             reasons: HashMap::new(),
             unwritable: None,
             told_of_book: false,
+            damage: Damage::Unsaid,
             settled: false,
         }
     }
 
     /// Tells the ledger what was believed before a restart. To be called before checks are applied.
-    pub(super) fn restore(&mut self, ledger: &mut Ledger) {
-        let now = self.book.now();
+    pub(super) fn restore(&mut self, ledger: &mut Ledger, now: Stamp) {
+        let now = self.book.moment(now);
         for row in self.book.statuses() {
             let (Some(id), Some(status)) = (CheckId::parse(&row.id), row.status()) else {
                 continue;
@@ -75,7 +96,7 @@ impl Pager {
             self.notifier.change(self.present(&view));
         }
         for group in ledger.groups().filter(|group| is_whole(group)) {
-            self.notifier.change(of_group(&group));
+            self.notifier.change(self.of_group(ledger, &group));
         }
         let mut known = Self::known(ledger);
         self.keep_unread(&mut known, applied, unread);
@@ -92,16 +113,24 @@ impl Pager {
 
     /// What became another status.
     pub(super) fn changed(&self, ledger: &Ledger, changes: &Changes) {
+        let mut wholes: BTreeSet<Arc<str>> =
+            changes.groups.iter().map(|change| Arc::clone(&change.probe)).collect();
         for change in &changes.checks {
-            if let Some(view) = ledger.view(change.check).filter(|view| notifies(&view.check)) {
-                self.notifier.change(of_change(change, &view));
+            let Some(view) = ledger.view(change.check).filter(|view| notifies(&view.check)) else {
+                continue;
+            };
+            if view.check.policy.min_up.is_some() {
+                wholes.insert(Arc::clone(&view.check.policy.name));
             }
+            self.notifier.change(self.of_change(change, &view));
         }
-        for change in &changes.groups {
-            let group = ledger.groups().find(|group| group.policy.name == change.probe);
-            if let Some(group) = group.filter(|group| is_whole(group)) {
-                self.notifier.change(of_group_change(change, &group));
-            }
+        if wholes.is_empty() {
+            return;
+        }
+        // Also when only a member changed: who is missing is part of the news.
+        let groups = ledger.groups().filter(|group| wholes.contains(&group.policy.name));
+        for group in groups.filter(|group| is_whole(group)) {
+            self.notifier.change(self.of_group(ledger, &group));
         }
     }
 
@@ -118,8 +147,36 @@ impl Pager {
         self.tell_own("blind", to, text.to_owned(), now);
     }
 
+    /// What the book knew and does not know any more is told once: who was in trouble, and who was paused.
+    fn look_at_damage(&mut self, now: Stamp) {
+        let lost = match self.book.found() {
+            Found::Corrupt { kept_as, why } => Some(format!(
+                "the book was damaged and was begun anew, switches are armed afresh: {why}; the old one is {}",
+                kept_as.display()
+            )),
+            Found::Existing { unreadable_rows: rows @ 1.. } => {
+                Some(format!("the book is damaged: {rows} of its rows were lost"))
+            }
+            _ => None,
+        };
+        match (self.damage, lost) {
+            (Damage::Unsaid, Some(text)) => {
+                self.damage = Damage::Said(now);
+                self.tell_own("damaged book", Status::Down, text, now);
+            }
+            (Damage::Said(since), _) if now.since(since) < DAMAGE_TOLD_FOR => {}
+            (Damage::Over, _) => {}
+            // Also what the process before us said.
+            (Damage::Said(_) | Damage::Unsaid, _) => {
+                self.damage = Damage::Over;
+                self.tell_own("damaged book", Status::Up, "the book is whole".into(), now);
+            }
+        }
+    }
+
     /// Tells of a book that has not been writable for a while, and of its recovery.
     pub(super) fn look_at_book(&mut self, now: Stamp) {
+        self.look_at_damage(now);
         if *self.book.found() == Found::NoFolder {
             return;
         }
@@ -162,9 +219,57 @@ impl Pager {
             to: view.status,
             at: view.since,
             text: text.unwrap_or_else(|| view.status.label().to_owned()),
-            evidence: evidence(view),
+            evidence: self.evidence(view),
             notify: notify_of(&view.check),
             keep_as: Some(view.check.id.to_string()),
+        }
+    }
+
+    fn of_change(&self, change: &Change, view: &View) -> NotifyEvent {
+        let subject = subject_of(&view.check.policy);
+        let member = member_of(&view.check.target);
+        let event = NotifyEvent::of(change, subject, member, notify_of(&view.check));
+        NotifyEvent { evidence: self.evidence(view), ..event }
+    }
+
+    /// The last good news, and what is known beside it.
+    fn evidence(&self, view: &View) -> Option<String> {
+        let policy = &view.check.policy;
+        if policy.prober == PROBER {
+            let beats = self.beats.as_ref()?;
+            return deadmen::evidence(beats, &policy.name, &view.check.target.address);
+        }
+        let at = view.last_success?;
+        Some(format!("last success {}", at.wall.strftime("%Y-%m-%d %H:%M:%S UTC")))
+    }
+
+    /// A probe as a whole has one member, which is named like it.
+    fn of_group(&self, ledger: &Ledger, group: &GroupView) -> NotifyEvent {
+        let policy = &group.policy;
+        let is_deadman = policy.prober == PROBER;
+        let what = if is_deadman { "sources" } else { "targets" };
+        let (up, all) = (group.headcount.up, group.members.len());
+        let missing = missing(ledger, group);
+        let text = match policy.min_up {
+            _ if all == 1 && !missing.is_empty() => missing,
+            Some(min_up) if missing.is_empty() => {
+                format!("{up} of {all} {what} up, at least {min_up} must be")
+            }
+            Some(min_up) => {
+                format!("{up} of {all} {what} up, at least {min_up} must be: {missing}")
+            }
+            None => format!("{up} of {all} {what} up"),
+        };
+        let beats = self.beats.as_ref().filter(|_| is_deadman);
+        NotifyEvent {
+            subject: subject_of(policy),
+            member: policy.name.to_string(),
+            to: group.status,
+            at: group.since,
+            text,
+            evidence: beats.and_then(|beats| deadmen::evidence_of_all(beats, &policy.name)),
+            notify: policy.notify.clone(),
+            keep_as: None,
         }
     }
 
@@ -251,47 +356,19 @@ fn member_of(target: &Target) -> String {
     }
 }
 
-/// The last good news.
-fn evidence(view: &View) -> Option<String> {
-    let at = view.last_success?;
-    let what = if view.check.policy.prober == PROBER { "last good news" } else { "last success" };
-    Some(format!("{what} {}", at.wall.strftime("%Y-%m-%d %H:%M:%S UTC")))
-}
-
-fn of_change(change: &Change, view: &View) -> NotifyEvent {
-    let subject = subject_of(&view.check.policy);
-    let member = member_of(&view.check.target);
-    let event = NotifyEvent::of(change, subject, member, notify_of(&view.check));
-    NotifyEvent { evidence: evidence(view), ..event }
-}
-
-/// A probe as a whole has one member, which is named like it.
-fn of_group(group: &GroupView) -> NotifyEvent {
-    let name = group.policy.name.to_string();
-    let mut text = format!("{} of {} targets up", group.headcount.up, group.members.len());
-    if let Some(min_up) = group.policy.min_up {
-        write!(text, ", at least {min_up} must be").expect("a String takes everything");
+/// Which members are not up, and why: the worst first.
+fn missing(ledger: &Ledger, group: &GroupView) -> String {
+    let views = group.members.iter().filter_map(|id| ledger.view(*id));
+    let mut missing: Vec<Arc<View>> =
+        views.filter(|view| !matches!(view.status, Status::Up | Status::Paused)).collect();
+    missing.sort_by_key(|view| view.status != Status::Down);
+    let mut text = String::new();
+    for (index, view) in missing.iter().take(MAX_NAMED).enumerate() {
+        let before = if index == 0 { "" } else { "; " };
+        let answer = view.last.as_deref().filter(|outcome| outcome.answer.reason().is_some());
+        let why = answer.map(|outcome| format!(" ({})", outcome.answer)).unwrap_or_default();
+        let (name, status) = (member_of(&view.check.target), view.status.label());
+        write!(text, "{before}{name} is {status}{why}").expect("a String takes everything");
     }
-    NotifyEvent {
-        subject: subject_of(&group.policy),
-        member: name,
-        to: group.status,
-        at: group.since,
-        text,
-        evidence: None,
-        notify: group.policy.notify.clone(),
-        keep_as: None,
-    }
-}
-
-fn of_group_change(change: &GroupChange, group: &GroupView) -> NotifyEvent {
-    let mut event = of_group(group);
-    for (index, (check, status)) in change.missing.iter().enumerate() {
-        let before = if index == 0 { ": " } else { ", " };
-        write!(event.text, "{before}{} is {}", member_of(&check.target), status.label())
-            .expect("a String takes everything");
-    }
-    event.to = change.to;
-    event.at = change.at;
-    event
+    text
 }

@@ -25,12 +25,12 @@ pub(super) fn checks(config: &Config, found: &Snapshot, shard: Shard) -> Vec<Arc
     checks
 }
 
-/// Probes of which it is not known whether what was found is all there is: a file that names their targets has not been
-/// read yet, or yields none.
+/// Probes of which it is not known whether what was found is all there is: a source of their targets has not been read
+/// yet, or yields none.
 pub(super) fn unread(config: &Config, found: &Snapshot) -> BTreeSet<Arc<str>> {
     let names = config.probes.iter().filter(|probe| {
         let set = found.get(&probe.policy.name);
-        set.is_none_or(|set| !probe.file_sd.is_empty() && set.targets.is_empty())
+        set.is_none_or(|set| probe.discovers() && set.targets.is_empty())
     });
     names.map(|probe| Arc::clone(&probe.policy.name)).collect()
 }
@@ -44,6 +44,8 @@ pub(super) fn about(config: &Config, found: &Snapshot, listen: &[String]) -> Abo
         config: config.shown.clone(),
         has_targets: all.any(|target| !is_self(&target.address, listen)),
         has_heartbeat: !config.heartbeats.is_empty(),
+        trusted_proxies: config.trust.proxies.clone(),
+        api_key_file: config.trust.api_key_file.clone(),
     }
 }
 

@@ -1,8 +1,11 @@
-//! Tries the way to a receiver for real, without a running watchpost.
+//! Tries the way to a receiver, or to the service of a heartbeat, for real, without a running watchpost.
+
+use std::time::Duration;
 
 use crate::book::NoteKind;
 use crate::clock;
 use crate::config::Config;
+use crate::heartbeat::{self, Attempt, Recorded, Trial, Verdict};
 use crate::notify::{Delivery, Identity, Message, Receiver, Sent};
 
 /// What came of one step of a trial.
@@ -24,7 +27,7 @@ pub async fn receiver(config: &Config, name: &str) -> Option<Vec<Step>> {
         url: config.identity.url.clone(),
     };
     let key = format!("watchpost-test-{name}-{:x}", clock::now().wall.as_microsecond());
-    let trial = Trial { receiver, identity, key };
+    let trial = Page { receiver, identity, key };
     let mut route = None;
     let first = trial.send("test", NoteKind::Test, &mut route).await;
     if first.result.is_err() {
@@ -34,13 +37,13 @@ pub async fn receiver(config: &Config, name: &str) -> Option<Vec<Step>> {
     Some(vec![first, end])
 }
 
-struct Trial<'a> {
+struct Page<'a> {
     receiver: &'a Receiver,
     identity: Identity,
     key: String,
 }
 
-impl Trial<'_> {
+impl Page<'_> {
     async fn send(
         &self,
         what: &'static str,
@@ -62,4 +65,44 @@ impl Trial<'_> {
             }
         }
     }
+}
+
+/// What came of a beat sent by hand.
+#[derive(Debug)]
+pub struct BeatTrial {
+    /// The key of the service.
+    pub service: &'static str,
+    pub attempt: Attempt,
+    pub recorded: Recording,
+}
+
+/// Whether the beat was recorded.
+#[derive(Debug)]
+pub enum Recording {
+    CannotBeAsked,
+    Recorded(String),
+    MadeOnTheFly,
+    Muted(String),
+    /// With what was recorded last.
+    NotRecorded(String),
+    Untold(String),
+}
+
+/// Sends a beat of the heartbeat of this name, whatever its evidence says; `None` when there is none.
+pub async fn heartbeat(config: &Config, name: &str, patience: Duration) -> Option<BeatTrial> {
+    let spec = config.heartbeats.iter().find(|spec| spec.name == name)?;
+    let Trial { attempt, recorded } =
+        heartbeat::try_once(spec, &config.identity.id, patience).await;
+    let when = |recorded: Option<Recorded>| {
+        recorded.and_then(|it| it.at).map_or_else(|| "never".to_owned(), |at| at.to_string())
+    };
+    let recorded = match recorded {
+        None => Recording::CannotBeAsked,
+        Some(Verdict::Recorded(recorded)) => Recording::Recorded(when(Some(recorded))),
+        Some(Verdict::MadeOnTheFly(_)) => Recording::MadeOnTheFly,
+        Some(Verdict::Muted(why)) => Recording::Muted(why),
+        Some(Verdict::NotRecorded(last)) => Recording::NotRecorded(when(last)),
+        Some(Verdict::Untold(why)) => Recording::Untold(why.to_string()),
+    };
+    Some(BeatTrial { service: spec.service(), attempt, recorded })
 }

@@ -158,8 +158,13 @@ impl Book {
 
     /// A book without a disk: it forgets everything with the process and is never [`writable`](Self::writable).
     pub fn in_memory() -> Self {
+        Self::in_memory_on(clock::boot_id())
+    }
+
+    /// [`in_memory`](Self::in_memory), on the boot of that id.
+    pub(crate) fn in_memory_on(boot_id: impl Into<Arc<str>>) -> Self {
         let shared = Arc::new(Shared::without_disk());
-        let boot_id = clock::boot_id().into();
+        let boot_id = boot_id.into();
         Self { owner: Arc::new(Owner { shared, found: Found::NoFolder, boot_id, thread: None }) }
     }
 

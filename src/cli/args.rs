@@ -41,10 +41,18 @@ pub(super) enum Verb {
     Notifications(AskArgs),
     /// Show the dead man's switches of a running watchpost.
     Deadman(AskArgs),
+    /// Tell nobody of a probe or a switch for a while, with an end and a reason.
+    Pause(PauseArgs),
+    /// End a pause early.
+    Resume(ResumeArgs),
+    /// Show what is paused, and what will be, of a running watchpost.
+    Pauses(AskArgs),
     /// Beat a dead man's switch, or run a command and tell its start, its end and its exit code.
     Ping(PingArgs),
     /// Try the way to a receiver for real.
     Notify(NotifyArgs),
+    /// Try the way to the service of a heartbeat for real.
+    Heartbeat(HeartbeatArgs),
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +220,57 @@ pub(super) struct AskArgs {
     pub(super) json: bool,
 }
 
+/// What may be paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Pausable {
+    Probe,
+    Deadman,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("end").required(true))]
+pub(super) struct PauseArgs {
+    #[arg(value_enum)]
+    pub(super) kind: Pausable,
+    pub(super) name: String,
+    /// How long, such as 2h.
+    #[arg(long = "for", value_name = "DURATION", group = "end", value_parser = parse_period)]
+    pub(super) lasts: Option<Period>,
+    /// Until when, such as 2026-11-21T18:00:00Z.
+    #[arg(long, value_name = "TIME", group = "end")]
+    pub(super) until: Option<jiff::Timestamp>,
+    /// From when on. Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub(super) begins: Option<jiff::Timestamp>,
+    /// Why; it is shown wherever the pause is.
+    #[arg(long)]
+    pub(super) reason: String,
+    /// Who pauses. Default: the user's name.
+    #[arg(long)]
+    pub(super) by: Option<String>,
+    #[command(flatten)]
+    pub(super) at: TellArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    #[arg(value_enum)]
+    pub(super) kind: Pausable,
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) at: TellArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TellArgs {
+    /// Where the running watchpost serves.
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9115")]
+    pub(super) address: String,
+    /// File with the key of `api_key_file`.
+    #[arg(long, value_name = "PATH")]
+    pub(super) key_file: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct PingArgs {
     /// The switch's URL: https://HOST/ping/UUID, or https://HOST/ping/KEY/SLUG.
@@ -238,6 +297,31 @@ pub(super) enum NotifyVerb {
         #[arg(long = "config.file", value_name = "PATH")]
         config: Vec<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HeartbeatArgs {
+    #[command(subcommand)]
+    pub(super) what: HeartbeatVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HeartbeatVerb {
+    /// Send one beat, whatever its evidence says, and ask whether it was recorded: exit code 0 when it was taken and, where
+    /// the service can be asked, recorded.
+    Test(HeartbeatTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HeartbeatTest {
+    /// A name of `heartbeats:`.
+    pub(super) name: String,
+    /// Configuration file or folder; may be repeated.
+    #[arg(long = "config.file", value_name = "PATH")]
+    pub(super) config: Vec<PathBuf>,
+    /// How long the service may take to show that it recorded the beat.
+    #[arg(long, value_name = "DURATION", value_parser = parse_period, default_value = "60s")]
+    pub(super) wait: Period,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 
 use super::{Exit, complain};
@@ -24,12 +25,36 @@ pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, ExitCode> 
 
 /// The body of a GET of `path` at `address`, which is `host:port` or a URL.
 pub(super) fn get(address: &str, path: &str) -> Result<String, ExitCode> {
+    exchange(address, path, |client, url| client.get(url))
+}
+
+/// The answer to a POST of `body`, with a key where there is one.
+pub(super) fn post(
+    address: &str,
+    path: &str,
+    body: &serde_json::Value,
+    key: Option<&str>,
+) -> Result<String, ExitCode> {
+    exchange(address, path, |client, url| {
+        let request = client.post(url).json(body);
+        match key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    })
+}
+
+fn exchange(
+    address: &str,
+    path: &str,
+    make: impl FnOnce(&Client, &str) -> RequestBuilder,
+) -> Result<String, ExitCode> {
     let base =
         if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let answered = block_on(async {
-        let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
-        let answer = client.get(&url).send().await?;
+        let client = Client::builder().timeout(TIMEOUT).no_proxy().build()?;
+        let answer = make(&client, &url).send().await?;
         let status = answer.status();
         Ok::<_, reqwest::Error>((status, answer.text().await?))
     })?;

@@ -32,7 +32,7 @@ pub(super) fn refusal(problems: &Problems) -> String {
 /// One line a section, so that a reader sees that what was meant was read.
 pub(super) fn summary(config: &Config) -> String {
     let fixed: usize = config.probes.iter().map(|probe| probe.targets.len()).sum();
-    let found = config.probes.iter().filter(|probe| !probe.file_sd.is_empty()).count();
+    let found = config.probes.iter().filter(|probe| probe.discovers()).count();
     let mut text = format!(
         "configuration is good: {}, {}, {}",
         count(config.modules.len(), "module"),
@@ -40,7 +40,7 @@ pub(super) fn summary(config: &Config) -> String {
         count(fixed, "fixed target"),
     );
     if found > 0 {
-        write!(text, ", {} with targets from files", count(found, "probe")).ok();
+        write!(text, ", {} with targets from discovery", count(found, "probe")).ok();
     }
     if !config.references.is_empty() {
         write!(text, ", {}", count(config.references.len(), "reference")).ok();

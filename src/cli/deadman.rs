@@ -1,6 +1,7 @@
 //! `watchpost deadman`: the dead man's switches of a running watchpost.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -17,7 +18,17 @@ struct Switch {
     ok: bool,
     reason: Option<String>,
     paused: Option<String>,
+    paused_until: Option<Timestamp>,
+    last_from: Option<IpAddr>,
     notes: Vec<String>,
+    #[serde(default)]
+    alertmanagers: Vec<Alertmanager>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Alertmanager {
+    url: String,
+    findings: Vec<String>,
 }
 
 pub(super) fn run(args: &AskArgs) -> ExitCode {
@@ -48,16 +59,24 @@ fn render(switches: &[Switch]) -> String {
     let mut text = String::new();
     for switch in switches {
         let state = match (&switch.paused, switch.ok) {
-            (Some(why), _) => format!("paused ({why})"),
+            (Some(why), _) => format!("paused until {} ({why})", time(switch.paused_until)),
             (None, true) => "ok".to_owned(),
             (None, false) => format!("FAILS: {}", switch.reason.as_deref().unwrap_or_default()),
         };
         // Writing to a `String` cannot fail.
         write!(text, "{}: {state}; last beat {}", switch.name, time(switch.last_beat)).ok();
+        if let Some(from) = switch.last_from {
+            write!(text, " from {from}").ok();
+        }
         if switch.deadline.is_some() {
             write!(text, "; fails at {}", time(switch.deadline)).ok();
         }
         text.push('\n');
+        for replica in &switch.alertmanagers {
+            for finding in &replica.findings {
+                writeln!(text, "  Alertmanager {} {finding}", replica.url).ok();
+            }
+        }
         for note in &switch.notes {
             writeln!(text, "  {note}").ok();
         }

@@ -19,6 +19,11 @@ pub(super) fn of_process() -> Environment<'static> {
     Environment { variable: &variable, host_name }
 }
 
+/// The user's name, as the shell knows it.
+pub(super) fn user() -> Option<String> {
+    variable("USER").filter(|name| !name.is_empty())
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the command line reads the environment for the configuration"

@@ -9,10 +9,12 @@ mod ask;
 mod check_config;
 mod deadman;
 mod environment;
+mod heartbeat;
 mod init;
 mod lint;
 mod notifications;
 mod notify;
+mod pause;
 mod ping;
 mod probe;
 mod report;
@@ -44,8 +46,12 @@ pub fn main() -> ExitCode {
         Some(Verb::Lint(args)) => lint::run(&args),
         Some(Verb::Notifications(args)) => notifications::run(&args),
         Some(Verb::Deadman(args)) => deadman::run(&args),
+        Some(Verb::Pause(args)) => pause::pause(&args),
+        Some(Verb::Resume(args)) => pause::resume(&args),
+        Some(Verb::Pauses(args)) => pause::list(&args),
         Some(Verb::Ping(args)) => ping::run(&args),
         Some(Verb::Notify(args)) => notify::run(&args),
+        Some(Verb::Heartbeat(args)) => heartbeat::run(&args),
     }
 }
 
@@ -62,7 +68,7 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
 }
 
 /// Verbs whose mistakes in usage are told apart from a target that failed.
-const VERBS: [&str; 5] = ["check-config", "probe", "init", "snippet", "lint"];
+const VERBS: [&str; 7] = ["check-config", "probe", "init", "snippet", "lint", "pause", "resume"];
 
 /// blackbox_exporter has more ways to ask for help.
 fn known_help(argument: OsString) -> OsString {

@@ -12,7 +12,7 @@ use super::{Environment, File};
 const FOREIGN_SECTION: &str = "modules";
 /// Sections in which files are named as seen from the configuration. In [`FOREIGN_SECTION`] they are seen from the working
 /// directory, as upstream.
-const OWN_SECTIONS: [&str; 3] = ["receivers", "deadman", "heartbeats"];
+pub(super) const OWN_SECTIONS: [&str; 4] = ["probes", "receivers", "deadman", "heartbeats"];
 /// More files than this in one folder are a mistake, such as naming `/`.
 const MAX_FILES: usize = 1000;
 
@@ -104,7 +104,9 @@ fn join_files(node: &mut Node, folder: &Path) {
         Kind::Scalar(_) => {}
         Kind::Sequence(items) => items.iter_mut().for_each(|item| join_files(item, folder)),
         Kind::Mapping(entries) => {
-            for entry in entries.iter_mut().filter(|entry| entry.name() != "headers") {
+            for entry in
+                entries.iter_mut().filter(|entry| !matches!(entry.name(), "headers" | "labels"))
+            {
                 if entry.name().ends_with("_file") {
                     join_file(&mut entry.value, folder);
                 } else {

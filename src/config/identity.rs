@@ -1,9 +1,12 @@
 //! The section `watchpost:`: who this process is.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use super::yaml::{self, Node, Problem, Problems};
 use super::{Environment, File};
+use crate::model::Network;
 use crate::probe::AllowList;
 
 /// Who this process is, in labels and messages.
@@ -26,19 +29,35 @@ struct Spec {
     /// Hosts, networks and ports that `/probe` may ask. Default: all but metadata addresses.
     probe_allow: Option<Vec<String>>,
     url: Option<String>,
+    /// Networks of proxies whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
+    /// A file with the key that pausing takes.
+    api_key_file: Option<PathBuf>,
     /// Receivers to tell of trouble of this watchpost itself; read where receivers are known.
     #[serde(rename = "notify")]
     _notify: Option<Vec<String>>,
+}
+
+/// Who may ask what of whom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trust {
+    /// What `/probe` may ask.
+    pub probe_allow: AllowList,
+    /// Proxies that are believed when they say for whom they ask.
+    pub proxies: Vec<Network>,
+    /// The key that pausing takes; none lets in whom the door lets in.
+    pub api_key_file: Option<PathBuf>,
 }
 
 pub(super) fn read(
     files: &[File],
     environment: &Environment<'_>,
     problems: &mut Problems,
-) -> (Identity, AllowList) {
+) -> (Identity, Trust) {
     let mut sections = files.iter().filter_map(|file| file.root.entry("watchpost"));
     let default = Identity { id: environment.host_name.clone(), region: None, url: None };
-    let Some(first) = sections.next() else { return (default, AllowList::default()) };
+    let Some(first) = sections.next() else { return (default, Trust::default()) };
     for again in sections {
         problems.push(
             Problem::error("watchpost is defined twice")
@@ -48,7 +67,7 @@ pub(super) fn read(
         );
     }
     let Some(spec) = yaml::decode::<Spec>(&first.value, problems) else {
-        return (default, AllowList::default());
+        return (default, Trust::default());
     };
     if spec.id.as_deref() == Some("") {
         problems.push(
@@ -57,11 +76,30 @@ pub(super) fn read(
                 .hint("leave it out for the host's name"),
         );
     }
-    let allowed = allow_list(spec.probe_allow, &first.value, problems);
+    let trust = Trust {
+        probe_allow: allow_list(spec.probe_allow, &first.value, problems),
+        proxies: networks(&spec.trusted_proxies, &first.value, problems),
+        api_key_file: spec.api_key_file,
+    };
     let id = spec.id.unwrap_or(default.id);
     let region = spec.region.filter(|r| !r.is_empty());
     let url = spec.url.filter(|u| !u.is_empty());
-    (Identity { id, region, url }, allowed)
+    (Identity { id, region, url }, trust)
+}
+
+fn networks(texts: &[String], node: &Node, problems: &mut Problems) -> Vec<Network> {
+    let mut networks = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match Network::parse(text) {
+            Some(network) => networks.push(network),
+            None => problems.push(
+                Problem::error(format!("{text:?} is no address and no network"))
+                    .at(node.find(&format!("trusted_proxies.{index}")).at())
+                    .hint("such as 10.0.0.0/8 or 192.0.2.1"),
+            ),
+        }
+    }
+    networks
 }
 
 fn allow_list(patterns: Option<Vec<String>>, node: &Node, problems: &mut Problems) -> AllowList {

@@ -3,6 +3,7 @@
 //! Several files and folders are read; their lists are joined. Each section has a file here that takes its part of the
 //! tree to checked values. What a key means belongs to the stage whose `Spec` type is decoded.
 
+mod absent;
 mod deadman;
 mod files;
 mod foreign;
@@ -11,6 +12,7 @@ mod heartbeats;
 mod identity;
 mod modules;
 mod notify;
+mod overrides;
 mod probes;
 mod receivers;
 mod references;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 pub use files::fingerprint;
 pub use foreign::read_foreign;
 pub use groups::decode_groups;
-pub use identity::Identity;
+pub use identity::{Identity, Trust};
 pub use probes::Probe;
 pub use references::Reference;
 pub use yaml::{Problem, Problems};
@@ -33,7 +35,7 @@ use crate::deadman::Spec as DeadmanSpec;
 use crate::heartbeat::Spec as HeartbeatSpec;
 use crate::model::Notify;
 use crate::notify::Receiver;
-use crate::probe::{AllowList, Catalogue, Module};
+use crate::probe::{Catalogue, Module};
 use yaml::Node;
 
 /// Every top-level key.
@@ -47,8 +49,8 @@ pub struct Config {
     pub modules: BTreeMap<Arc<str>, Arc<Module>>,
     /// What `/probe` may be asked for.
     pub catalogue: Catalogue,
-    /// What `/probe` may ask.
-    pub probe_allow: AllowList,
+    /// Who may ask what of whom.
+    pub trust: Trust,
     pub probes: Vec<Probe>,
     pub references: Vec<Reference>,
     /// Who must call us.
@@ -106,7 +108,7 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
     for file in &files {
         check_sections(file, &mut problems);
     }
-    let (identity, probe_allow) = identity::read(&files, environment, &mut problems);
+    let (identity, trust) = identity::read(&files, environment, &mut problems);
     let modules = modules::read(&files, &mut problems);
     let references = references::read(&files, &mut problems);
     let receivers = receivers::read(&files, &mut problems);
@@ -114,15 +116,17 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
     let deadman = deadman::read(&files, &receivers, &probes, &mut problems);
     let heartbeats = heartbeats::read(&files, &receivers, &probes, &mut problems);
     let own = notify::own(&files, &receivers, &probes, &deadman, &mut problems);
-    problems.sort();
     if problems.is_fatal() {
+        problems.sort();
         return Err(problems);
     }
+    absent::warn(&files, &mut problems);
+    problems.sort();
     Ok(Config {
         identity,
         modules: modules.ready,
         catalogue: modules.catalogue,
-        probe_allow,
+        trust,
         probes,
         references,
         deadman,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::File;
+use super::overrides::recipe;
 use super::secrets::is_secret_key;
 use super::yaml::{self, Named, Node, Position, Problem, Problems};
 use crate::model::{Mistake, Mistakes};
-use crate::probe::{Catalogue, Listed, Module, ModuleSpec};
+use crate::probe::{Allowed, Catalogue, Listed, Module, ModuleSpec};
 
 /// Modules that can run, and the names of those that cannot, so that a probe that uses one is not blamed as well.
 #[derive(Debug, Default)]
@@ -75,10 +76,16 @@ impl Modules {
 
 fn build(name: &str, spec: ModuleSpec, node: &Node, problems: &mut Problems) -> Option<Module> {
     let mut mistakes = Mistakes::default();
-    let module = spec.build(name, &mut mistakes);
+    let allow = spec.allow_overrides.clone().unwrap_or_default();
+    let mut module = spec.build(name, &mut mistakes);
     let failed = mistakes.has_errors();
     for mistake in mistakes.into_vec() {
         problems.push(place(mistake, node));
+    }
+    if let Some(module) = module.as_mut().filter(|_| !allow.is_empty()) {
+        // Mistakes in the list have been told above.
+        let allowed = Allowed::read(&allow, module.prober.kind(), &mut Mistakes::default());
+        module.recipe = Some(recipe(name, node, allowed));
     }
     module.filter(|_| !failed)
 }

@@ -7,13 +7,16 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use super::File;
-use super::modules::Modules;
+use super::modules::{Modules, place};
 use super::notify;
 use super::receivers::Receivers;
 use super::yaml::{self, Node, Position, Problem, Problems};
-use crate::model::{CheckId, Labels, Notify, Period, ProbePolicy, Target, Thresholds, mistake};
+use crate::model::{
+    CheckId, Labels, Mistakes, Notify, Period, ProbePolicy, Target, Thresholds, mistake,
+    override_key,
+};
 use crate::probe::Module;
-use crate::target::{self, FileSd};
+use crate::target::{self, DnsSd, FileSd, HttpSd, KubernetesSd, Remote};
 
 /// How often a probe runs that does not say.
 const DEFAULT_INTERVAL: Period = Period::from_secs(30);
@@ -31,6 +34,15 @@ pub struct Probe {
     pub targets: Vec<Target>,
     /// Files with targets; relative names are already joined with the folder of the configuration.
     pub file_sd: Vec<FileSd>,
+    /// Services that know targets.
+    pub remotes: Vec<Remote>,
+}
+
+impl Probe {
+    /// Whether targets come from elsewhere too.
+    pub const fn discovers(&self) -> bool {
+        !self.file_sd.is_empty() || !self.remotes.is_empty()
+    }
 }
 
 /// An entry of `probes:`, as written.
@@ -69,6 +81,21 @@ struct Spec {
     targets: Vec<target::Spec>,
     #[serde(default)]
     file_sd_configs: Vec<FileSd>,
+    #[serde(default)]
+    http_sd_configs: Vec<HttpSd>,
+    #[serde(default)]
+    dns_sd_configs: Vec<DnsSd>,
+    #[serde(default)]
+    kubernetes_sd_configs: Vec<KubernetesSd>,
+}
+
+impl Spec {
+    const fn discovers(&self) -> bool {
+        !(self.file_sd_configs.is_empty()
+            && self.http_sd_configs.is_empty()
+            && self.dns_sd_configs.is_empty()
+            && self.kubernetes_sd_configs.is_empty())
+    }
 }
 
 /// A number of runs: 1 or more.
@@ -128,7 +155,7 @@ struct Entry<'a> {
 impl Entry<'_> {
     fn build(
         &self,
-        spec: Spec,
+        mut spec: Spec,
         notify: Notify,
         modules: &Modules,
         ids: &mut BTreeMap<CheckId, Position>,
@@ -138,9 +165,11 @@ impl Entry<'_> {
         let module = self.module(&spec, modules, problems)?;
         let policy = Arc::new(self.policy(&spec, notify, &module, problems));
         let targets = self.targets(&spec, ids, problems);
+        self.check_overrides(&targets, &module, problems);
         self.check_targets(&spec, problems);
+        let remotes = self.remotes(&mut spec, problems);
         let file_sd = spec.file_sd_configs.into_iter().map(|c| self.join_folder(c)).collect();
-        Some(Probe { policy, labels: spec.labels, targets, file_sd })
+        Some(Probe { policy, labels: spec.labels, targets, file_sd, remotes })
     }
 
     fn error(&self, key: &str, what: String, hint: &str, problems: &mut Problems) {
@@ -257,15 +286,28 @@ impl Entry<'_> {
         targets
     }
 
+    /// What a target sets otherwise is tried with the module now, so that it is wrong here and not in each run.
+    fn check_overrides(&self, targets: &[Target], module: &Module, problems: &mut Problems) {
+        for (index, target) in targets.iter().enumerate().filter(|(_, t)| !t.overrides.is_empty()) {
+            let Err(refused) = module.remade(&target.overrides) else { continue };
+            let node = self.node.find(&format!("targets.{index}.overrides"));
+            let key = refused.key.as_deref().unwrap_or_default();
+            let entry = node.entries().iter().find(|entry| override_key(entry.name()) == key);
+            let at = entry.map_or_else(|| node.at(), |entry| entry.key.at());
+            let hint = "the module's allow_overrides says what may be set";
+            problems.push(Problem::error(refused.what).at(at).hint(hint));
+        }
+    }
+
     fn check_targets(&self, spec: &Spec, problems: &mut Problems) {
-        if spec.targets.is_empty() && spec.file_sd_configs.is_empty() {
+        if spec.targets.is_empty() && !spec.discovers() {
             problems.push(
                 Problem::warning(format!("probe {:?} has no targets", spec.name))
                     .at(self.node.find("name").at())
-                    .hint("give it targets or file_sd_configs"),
+                    .hint("give it targets, or file_sd_configs, http_sd_configs, dns_sd_configs or kubernetes_sd_configs"),
             );
         }
-        let fixed = spec.file_sd_configs.is_empty();
+        let fixed = !spec.discovers();
         if spec.min_up.is_some_and(|min_up| min_up == 0 || (fixed && min_up > spec.targets.len())) {
             let what = format!("min_up does not fit {} targets", spec.targets.len());
             self.error(
@@ -275,6 +317,28 @@ impl Entry<'_> {
                 problems,
             );
         }
+    }
+
+    fn remotes(&self, spec: &mut Spec, problems: &mut Problems) -> Vec<Remote> {
+        let mut mistakes = Mistakes::default();
+        let mut remotes = Vec::new();
+        for (index, config) in std::mem::take(&mut spec.http_sd_configs).into_iter().enumerate() {
+            let key = format!("http_sd_configs.{index}");
+            mistakes.within(&key, |mistakes| remotes.extend(config.build(mistakes)));
+        }
+        for (index, config) in std::mem::take(&mut spec.dns_sd_configs).into_iter().enumerate() {
+            let key = format!("dns_sd_configs.{index}");
+            mistakes.within(&key, |mistakes| remotes.extend(config.build(mistakes)));
+        }
+        let kubernetes = std::mem::take(&mut spec.kubernetes_sd_configs);
+        for (index, config) in kubernetes.into_iter().enumerate() {
+            let key = format!("kubernetes_sd_configs.{index}");
+            mistakes.within(&key, |mistakes| remotes.extend(config.build(mistakes)));
+        }
+        for mistake in mistakes.into_vec() {
+            problems.push(place(mistake, self.node));
+        }
+        remotes
     }
 
     fn join_folder(&self, mut config: FileSd) -> FileSd {

@@ -54,6 +54,12 @@ pub enum Finding {
         source: String,
         intervals: Vec<String>,
     },
+    /// It goes to receivers other than the one by which evidence came, or none of them brought any yet.
+    Rerouted {
+        source: String,
+        to: Vec<String>,
+        instead_of: Option<String>,
+    },
     /// Notifications of this integration failed since we last looked, and none has succeeded since.
     Failing {
         integration: String,
@@ -74,11 +80,12 @@ impl Finding {
             Self::Silenced { .. } => "silenced",
             Self::Inhibited { .. } => "inhibited",
             Self::Muted { .. } => "muted",
+            Self::Rerouted { .. } => "rerouted",
             Self::Failing { .. } => "failing",
         }
     }
 
-    pub const LABELS: [&str; 9] = [
+    pub const LABELS: [&str; 10] = [
         "unreachable",
         "not_ready",
         "cluster",
@@ -87,6 +94,7 @@ impl Finding {
         "silenced",
         "inhibited",
         "muted",
+        "rerouted",
         "failing",
     ];
 }
@@ -112,8 +120,15 @@ impl std::fmt::Display for Finding {
             Self::Muted { source, intervals } => {
                 write!(f, "Watchdog of {source} is muted by time interval {}", intervals.join(", "))
             }
+            Self::Rerouted { source, to, instead_of } => {
+                write!(f, "Watchdog of {source} goes to {}, ", to.join(", "))?;
+                match instead_of {
+                    Some(receiver) => write!(f, "not to {receiver}"),
+                    None => f.write_str("which brought no evidence here yet"),
+                }
+            }
             Self::Failing { integration, failures, reasons } => {
-                write!(f, "integration {integration} fails: {failures} notifications lost lately")?;
+                write!(f, "integration {integration} fails: {failures} attempts without success")?;
                 if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(", ")) }
             }
         }
@@ -138,7 +153,8 @@ impl Replica {
         })
     }
 
-    /// What it says as a check of its own: a dead replica fails, everything else is worth a warning.
+    /// What it says as a check of its own. Nothing here is worse than a warning: whether alerts still get through is for
+    /// the evidence to say.
     pub fn answer(&self) -> Answer {
         let Some(first) = self.findings.first() else { return Answer::Pass };
         let more = self.findings.len() - 1;
@@ -146,9 +162,26 @@ impl Replica {
         if more > 0 {
             detail = format!("{detail}, and {more} more");
         }
-        let fault = Fault::ReportedFailure { detail: detail.into() };
-        if self.is_up() { Answer::Warn(fault) } else { Answer::Fail(fault) }
+        Answer::Warn(Fault::ReportedFailure { detail: detail.into() })
     }
+}
+
+/// What all of them say, one line for each finding, with those who say it.
+pub fn said(replicas: &[Replica]) -> Vec<String> {
+    let mut by_finding: Vec<(String, Vec<&str>)> = Vec::new();
+    for replica in replicas {
+        for finding in &replica.findings {
+            let text = finding.to_string();
+            match by_finding.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, urls)) => urls.push(&replica.url),
+                None => by_finding.push((text, vec![&replica.url])),
+            }
+        }
+    }
+    by_finding
+        .into_iter()
+        .map(|(text, urls)| format!("Alertmanager {} {text}", urls.join(", ")))
+        .collect()
 }
 
 fn short(text: &str) -> String {
@@ -202,7 +235,14 @@ fn unreadable(path: &str, error: &serde_json::Error) -> Finding {
 struct ListedAlert {
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    receivers: Vec<Named>,
     status: AlertStatus,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -216,8 +256,9 @@ struct AlertStatus {
     muted_by: Vec<String>,
 }
 
-/// Reads `/api/v2/alerts` for the Watchdog. A silence's author is filled in by [`read_silence`].
-pub(super) fn read_alerts(body: &[u8], rules: &WatchdogSpec) -> Vec<Finding> {
+/// Reads `/api/v2/alerts` for the Watchdog. A silence's author is filled in by [`read_silence`]. `via` is the receiver by
+/// which evidence came last.
+pub(super) fn read_alerts(body: &[u8], rules: &WatchdogSpec, via: Option<&str>) -> Vec<Finding> {
     let alerts: Vec<ListedAlert> = match serde_json::from_slice(body) {
         Ok(alerts) => alerts,
         Err(error) => return vec![unreadable("/api/v2/alerts", &error)],
@@ -231,15 +272,25 @@ pub(super) fn read_alerts(body: &[u8], rules: &WatchdogSpec) -> Vec<Finding> {
                     .as_ref()
                     .is_none_or(|label| alert.labels.get(label) == Some(&source))
         };
-        let mut of_source = alerts.iter().filter(is_of_source).peekable();
-        if of_source.peek().is_none() {
+        let of_source: Vec<&ListedAlert> = alerts.iter().filter(is_of_source).collect();
+        if of_source.is_empty() {
             findings.push(Finding::Missing { source: source.clone() });
         }
-        for alert in of_source {
+        for alert in &of_source {
             findings.extend(suppressed(&source, &alert.status));
         }
+        findings.extend(rerouted(&source, &of_source, via));
     }
     findings
+}
+
+fn rerouted(source: &str, alerts: &[&ListedAlert], via: Option<&str>) -> Option<Finding> {
+    let names = || alerts.iter().flat_map(|alert| &alert.receivers).map(|it| it.name.as_str());
+    if names().next().is_none() || names().any(|name| Some(name) == via) {
+        return None;
+    }
+    let to = names().take(5).map(short).collect();
+    Some(Finding::Rerouted { source: source.to_owned(), to, instead_of: via.map(short) })
 }
 
 fn suppressed(source: &str, status: &AlertStatus) -> Vec<Finding> {
@@ -296,8 +347,13 @@ pub(super) struct Counters {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Counter {
-    sent: f64,
+    /// Notifications that were begun, and those that were given up.
+    begun: f64,
     failed: f64,
+    /// Single requests, of which a notification may take several. They count when they end, so they are news minutes
+    /// before a notification is given up, and one that is under way is not taken for a success.
+    requests: Option<f64>,
+    requests_failed: f64,
     by_reason: BTreeMap<String, f64>,
     /// Failures since the last success, with what was behind them.
     open: Option<(u64, Vec<String>)>,
@@ -333,38 +389,53 @@ impl Counters {
 impl Counter {
     /// Failures that nothing made good yet. A restart of Alertmanager starts its counters anew.
     fn compared(&self, last: &Self) -> Option<(u64, Vec<String>)> {
-        let is_restarted = self.sent < last.sent || self.failed < last.failed;
+        let is_restarted = self.begun < last.begun || self.failed < last.failed;
         let zero = Self::default();
         let base = if is_restarted { &zero } else { last };
-        let failed = self.failed - base.failed;
-        let succeeded = (self.sent - base.sent) - failed;
-        if failed > 0.0 {
-            let grown = |(reason, count): (&String, &f64)| {
-                (*count > base.by_reason.get(reason).copied().unwrap_or_default())
-                    .then(|| short(reason))
-            };
-            let reasons = self.by_reason.iter().filter_map(grown).collect();
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a counter's growth, saturating"
-            )]
-            let new = failed as u64;
+        let given_up = self.failed - base.failed;
+        let (failed, succeeded) = match self.requests {
+            Some(requests) => {
+                let failed = self.requests_failed - base.requests_failed;
+                (failed, requests - base.requests.unwrap_or_default() - failed)
+            }
+            None => (given_up, self.begun - base.begun - given_up),
+        };
+        // What was tried again and went through is no news.
+        if given_up > 0.0 || (failed > 0.0 && succeeded <= 0.0) {
             let before = last.open.as_ref().map_or(0, |(failures, _)| *failures);
-            return Some((before.saturating_add(new), reasons));
+            let failures = before.saturating_add(whole(failed.max(given_up)));
+            return Some((failures, self.reasons_since(base)));
         }
         if succeeded > 0.0 { None } else { last.open.clone() }
     }
+
+    fn reasons_since(&self, base: &Self) -> Vec<String> {
+        let grown = |(reason, count): (&String, &f64)| {
+            (*count > base.by_reason.get(reason).copied().unwrap_or_default())
+                .then(|| short(reason))
+        };
+        self.by_reason.iter().filter_map(grown).collect()
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a counter's growth, saturating"
+)]
+const fn whole(growth: f64) -> u64 {
+    growth as u64
 }
 
 fn count(body: &[u8], format: Format) -> Result<BTreeMap<String, Counter>, String> {
     let mut counters: BTreeMap<String, Counter> = BTreeMap::new();
     let mut take = |sample: crate::probe::exposition::Sample<'_>| {
-        let is_failed = match sample.name {
-            "alertmanager_notifications_failed_total" => true,
-            "alertmanager_notifications_total" => false,
-            _ => return,
-        };
+        let Some(name) = sample.name.strip_prefix("alertmanager_notification") else { return };
+        if !["s_total", "s_failed_total", "_requests_total", "_requests_failed_total"]
+            .contains(&name)
+        {
+            return;
+        }
         let (mut integration, mut reason) = (None, None);
         for (name, value) in sample.labels.iter() {
             match &*name {
@@ -378,13 +449,16 @@ fn count(body: &[u8], format: Format) -> Result<BTreeMap<String, Counter>, Strin
             return;
         }
         let counter = counters.entry(integration).or_default();
-        if is_failed {
-            counter.failed += sample.value;
-            if let Some(reason) = reason {
-                *counter.by_reason.entry(reason).or_default() += sample.value;
+        match name {
+            "s_total" => counter.begun += sample.value,
+            "_requests_total" => *counter.requests.get_or_insert_default() += sample.value,
+            "_requests_failed_total" => counter.requests_failed += sample.value,
+            _ => {
+                counter.failed += sample.value;
+                if let Some(reason) = reason {
+                    *counter.by_reason.entry(reason).or_default() += sample.value;
+                }
             }
-        } else {
-            counter.sent += sample.value;
         }
     };
     let limits = Limits { max_samples: MAX_SAMPLES, ..Limits::default() };
@@ -408,7 +482,7 @@ mod tests {
           {"labels":{"alertname":"Watchdog","prometheus":"p1"},
            "status":{"state":"suppressed","silencedBy":["id-1"],"inhibitedBy":["f00"],"mutedBy":["night"]}},
           {"labels":{"alertname":"Other","prometheus":"p2"},"status":{"state":"active"}}]"#;
-        let mut findings = read_alerts(body, &rules());
+        let mut findings = read_alerts(body, &rules(), None);
         let labels: Vec<_> = findings.iter().map(Finding::label).collect();
         assert_eq!(labels, ["silenced", "inhibited", "muted", "missing"]);
         let silence = br#"{"createdBy":"alice","comment":"silence --all","endsAt":"2026-01-01T00:00:00.000Z"}"#;
@@ -417,6 +491,69 @@ mod tests {
             findings[0].to_string(),
             "Watchdog of p1 is silenced by alice until 2026-01-01T00:00:00Z (\"silence --all\", silence id-1)"
         );
+    }
+
+    #[test]
+    fn a_watchdog_that_goes_elsewhere_is_named() {
+        let body = br#"[
+          {"labels":{"alertname":"Watchdog","prometheus":"p1"},"receivers":[{"name":"null"}],
+           "status":{"state":"active"}},
+          {"labels":{"alertname":"Watchdog","prometheus":"p2"},"receivers":[{"name":"people"},{"name":"wp"}],
+           "status":{"state":"active"}}]"#;
+        let found = |via| {
+            let found = read_alerts(body, &rules(), via);
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(found(Some("wp")), ["Watchdog of p1 goes to null, not to wp"]);
+        assert_eq!(
+            found(None),
+            [
+                "Watchdog of p1 goes to null, which brought no evidence here yet",
+                "Watchdog of p2 goes to people, wp, which brought no evidence here yet"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_replicas_agree_on_is_said_once() {
+        let finding = || Finding::Cluster { status: "settling".into() };
+        let replica = |url: &str, findings| Replica { url: url.into(), version: None, findings };
+        let all = [
+            replica("http://a", vec![finding()]),
+            replica("http://b", vec![finding(), Finding::Missing { source: "p1".into() }]),
+        ];
+        assert_eq!(
+            said(&all),
+            [
+                "Alertmanager http://a, http://b cluster is settling",
+                "Alertmanager http://b has no Watchdog of p1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_request_under_way_is_no_success() {
+        let page = |begun: u64, failed: u64, requests: u64, requests_failed: u64| {
+            format!(
+                "{}alertmanager_notification_requests_total{{integration=\"pagerduty\"}} {requests}\n\
+                 alertmanager_notification_requests_failed_total{{integration=\"pagerduty\"}} {requests_failed}\n",
+                metrics(begun, failed)
+            )
+        };
+        let mut counters = Counters::default();
+        let mut step = |page: String| {
+            let found = counters.read(page.as_bytes(), Format::Text);
+            match found.first() {
+                Some(Finding::Failing { failures, .. }) => *failures,
+                _ => 0,
+            }
+        };
+        assert_eq!(step(page(5, 0, 5, 0)), 0);
+        assert_eq!(step(page(6, 0, 8, 3)), 3, "seen before the notification is given up");
+        assert_eq!(step(page(6, 1, 10, 5)), 5);
+        assert_eq!(step(page(7, 1, 10, 5)), 5, "the next one has begun");
+        assert_eq!(step(page(7, 1, 12, 6)), 0, "it went through at the second try");
+        assert_eq!(step(page(8, 1, 14, 7)), 0, "and so did this one");
     }
 
     #[test]

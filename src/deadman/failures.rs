@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::poller::POLLS;
 use super::spec::{Spec, WatchdogSpec};
 use super::switch::SETTLE;
 
@@ -14,7 +15,7 @@ pub struct TimeToPage {
     pub failure: &'static str,
     /// What the page names.
     pub seen_as: &'static str,
-    /// At most this long after the failure; `None` where nobody is told.
+    /// At most this long after the failure, whether it is told as down or as degraded; `None` where nobody is told.
     pub page: Option<Duration>,
     /// At most this long until it is on the status page and in the metrics.
     pub finding: Duration,
@@ -47,24 +48,45 @@ pub fn time_to_page(spec: &Spec) -> Vec<TimeToPage> {
             watchdog,
         ),
         routed(
-            "the Watchdog is silenced, inhibited or muted",
-            "silent, with who silenced it",
+            "the Watchdog is silenced",
+            "silent, with who silenced it, why and until when",
             down,
             limit,
             watchdog,
         ),
-        row("the Watchdog's route leads elsewhere", "silent", down, limit, LIMIT),
+        routed("the Watchdog is inhibited", "silent, with what inhibits it", down, limit, watchdog),
+        row(
+            "the Watchdog is muted by a time interval",
+            "silent, with the interval where Alertmanager tells it",
+            down,
+            limit,
+            LIMIT,
+        ),
+        routed(
+            "the Watchdog's route leads elsewhere",
+            "silent, with the receiver to which it goes",
+            down,
+            limit,
+            watchdog,
+        ),
         row(
             "the Watchdog was never routed here",
-            "silent",
+            "silent, with the receiver to which it goes",
             down,
             limit,
             "max_age + grace after the first load",
         ),
+        row(
+            "Alertmanager repeats the Watchdog too rarely",
+            "silent, with a word about repeat_interval",
+            down,
+            limit,
+            LIMIT,
+        ),
         row("the region of Prometheus and Alertmanager is cut off", "silent", down, limit, LIMIT),
     ];
     rows.extend(one_of_many(watchdog, down, degraded, limit));
-    rows.extend(replicas(watchdog));
+    rows.extend(replicas(spec, watchdog));
     rows.push(row(
         "this watchpost is dead, or its region is cut off",
         "nothing here: whoever expects its heartbeat tells",
@@ -148,21 +170,24 @@ fn one_of_many(
     Some(row(failure, "source_missing, by name: degraded", degraded, limit, formula))
 }
 
-fn replicas(watchdog: &WatchdogSpec) -> Vec<TimeToPage> {
+fn replicas(spec: &Spec, watchdog: &WatchdogSpec) -> Vec<TimeToPage> {
     let poll = watchdog.poll_interval.get();
+    let told = poll.saturating_mul(POLLS).saturating_add(SETTLE);
+    let told = (!spec.notify.degraded.is_empty()).then_some(told);
     let mut rows = Vec::new();
     if watchdog.alertmanagers.len() > 1 {
         let failure = "one of several Alertmanagers is dead";
-        let seen_as = "the replica, by its URL: a finding and a metric";
-        rows.push(row(failure, seen_as, None, poll, "poll_interval"));
+        let formula = "3 × poll_interval; named after poll_interval";
+        rows.push(row(failure, "degraded, the replica by its URL", told, poll, formula));
     }
     if !watchdog.alertmanagers.is_empty() {
+        let formula = "3 × poll_interval after the first failed attempt; named after poll_interval";
         rows.push(row(
             "an integration of Alertmanager fails",
-            "the integration, by name: a finding and a metric",
-            None,
-            poll.saturating_mul(2),
-            "2 × poll_interval after the first failed notification",
+            "degraded, the integration by name",
+            told,
+            poll,
+            formula,
         ));
     }
     rows

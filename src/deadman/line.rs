@@ -83,10 +83,12 @@ impl Line {
     ) -> Self {
         let boot_id: Arc<str> = boot_id.into();
         let mut same: Option<&Mark> = None;
+        let mut widest: Option<i64> = None;
         let mut newest: Option<&Mark> = None;
         for mark in kept {
             if is_same(&mark.boot_id, &boot_id) {
                 same = same.filter(|it| it.boot_ms >= mark.boot_ms).or(Some(mark));
+                widest = widest.max(Some(mark.wall_ms.saturating_sub(mark.boot_ms)));
             } else {
                 newest = newest.filter(|it| it.wall_ms >= mark.wall_ms).or(Some(mark));
             }
@@ -97,8 +99,11 @@ impl Line {
         let newest_at = newest.map(|mark| mark.wall_ms.saturating_sub(offset));
         let is_trusted = newest_at.is_none_or(|at| at <= At::of(now).0.saturating_add(STEP));
         if let (false, Some(newest)) = (is_trusted, newest) {
-            // The clock says that the past has not happened yet. The time between is unknown: let it count as none.
-            offset = newest.wall_ms.saturating_sub(At::of(now).0);
+            // The clock says that the past has not happened yet. The time between is unknown: let it count as none, but
+            // only once for each boot, or a crash loop would hold every deadline back. What the process before us took
+            // for the time is in its [`Line::anchor`].
+            let none = newest.wall_ms.saturating_sub(At::of(now).0);
+            offset = widest.filter(|widest| *widest >= none).unwrap_or(none);
         }
         Self { boot_id, offset, is_trusted, started: now, last: now, steps: 0 }
     }
@@ -128,6 +133,11 @@ impl Line {
     /// The mark of a place before now that we only learn of now.
     pub(super) fn mark_at(&self, at: At, wall_ms: i64) -> Mark {
         Mark { wall_ms, boot_ms: at.0, boot_id: self.boot_id.clone() }
+    }
+
+    /// With which wall time earlier boots are placed, as a mark of now. To be kept where the clock is not trusted.
+    pub(super) fn anchor(&self, now: Stamp) -> Mark {
+        self.mark_at(At::of(now), At::of(now).0.saturating_add(self.offset))
     }
 
     pub fn place(&self, mark: &Mark) -> At {
@@ -209,6 +219,20 @@ mod tests {
         // As if no time had passed in between: deadlines run on.
         assert_eq!(after.place(&newest), At(20_000));
         assert_eq!(after.place(&old), At(-10_000));
+    }
+
+    #[test]
+    fn a_clock_that_is_not_trusted_loses_time_once_for_each_boot() {
+        let before = Line::start(stamp(10_000, 5_000), "a", []);
+        let kept = before.mark(stamp(10_000, 5_000));
+        let first = Line::start(stamp(0, 20), "b", [&kept]);
+        let anchor = first.anchor(stamp(0, 20));
+        // A beat, marked with the wrong time; then the process starts again, a minute later.
+        let beat = first.mark(stamp(30, 50));
+        let second = Line::start(stamp(60, 80), "b", [&kept, &anchor, &beat]);
+        assert!(!second.is_trusted());
+        assert_eq!(second.place(&kept), At(20_000));
+        assert_eq!(second.place(&beat), At(50_000));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 
 use super::alertmanager::{Finding, Replica};
 use super::line::{At, Line};
-use super::ping::BeatResult;
+use super::ping::{BeatResult, Refused};
 use super::spec::Spec;
 use super::switchboard::{DeadmanState, KindState, Report};
 use crate::model::{Stamp, family};
@@ -21,16 +21,20 @@ pub struct Meter {
     last_beat: GaugeVec,
     deadline: GaugeVec,
     beats: IntCounterVec,
+    refused: IntCounterVec,
     paused_until: GaugeVec,
     evidence: GaugeVec,
     latency: HistogramVec,
     up: IntGaugeVec,
     findings: IntGaugeVec,
+    probe_paused_until: GaugeVec,
 }
 
 impl Meter {
     pub fn new(registry: &Registry) -> Self {
-        Self {
+        let meter = Self {
+            refused: family::DEADMAN_REFUSED.counters(registry),
+            probe_paused_until: family::PROBE_PAUSED_UNTIL.gauges(registry),
             last_beat: family::DEADMAN_LAST_BEAT.gauges(registry),
             deadline: family::DEADMAN_DEADLINE.gauges(registry),
             beats: family::DEADMAN_BEATS.counters(registry),
@@ -39,7 +43,16 @@ impl Meter {
             latency: family::WATCHDOG_LOOP.histograms(registry, &LOOP_BOUNDS),
             up: family::ALERTMANAGER_UP.int_gauges(registry),
             findings: family::ALERTMANAGER_FINDING.int_gauges(registry),
+        };
+        for refused in [Refused::Malformed, Refused::NotFound] {
+            meter.refused.with_label_values(&[refused.label()]);
         }
+        meter
+    }
+
+    /// Somebody knocked who has no switch here. Not told apart further: what is unknown and what is forbidden look alike.
+    pub fn refused(&self, refused: Refused) {
+        self.refused.with_label_values(&[refused.label()]).inc();
     }
 
     /// A switch exists: its counters begin at zero.
@@ -58,6 +71,11 @@ impl Meter {
 
     pub fn beat(&self, name: &str, result: BeatResult) {
         self.beats.with_label_values(&[name, result.label()]).inc();
+    }
+
+    /// Until when a probe is paused, while it is.
+    pub fn probe_paused(&self, probe: &str, until: Option<Stamp>) {
+        set(&self.probe_paused_until, probe, until);
     }
 
     pub fn latency(&self, name: &str, took: Duration) {

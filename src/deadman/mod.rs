@@ -22,20 +22,22 @@ pub mod timing;
 mod watchdog;
 mod webhook;
 
-pub use alertmanager::{Finding, Replica};
+pub use alertmanager::{Finding, Replica, said};
 pub use cron::{CronText, Schedule};
 pub use issued::Clocks;
 pub use key::{Key, presented};
 pub use line::{At, Line, Mark, Tick};
 pub use meter::Meter;
-pub use pause::{MAX_PAUSE, MAX_PAUSES, NoPause, Pause, Pauses, Wanted};
+pub use pause::{MAX_PAUSE, MAX_PAUSES, NoPause, Pause, Pauses, Planned, Wanted};
 pub use ping::{Address, BODY_LIMIT, Beat, BeatKind, BeatResult, Door, Refused, RunId};
-pub use poller::{NoPoller, Poller};
+pub use poller::{NoPoller, POLLS, Poller};
 pub use silence::Silence;
 pub use spec::{BeatMethod, NotifySpec, PingId, RouteSpec, Slug, Spec, WatchdogSpec, check_all};
-pub use switch::{Failed, SETTLE, Started, Switch, SwitchState, Verdict};
+pub use switch::{Failed, Heard, SETTLE, Started, Switch, SwitchState, Verdict};
 pub use switchboard::{
     Configured, DeadmanState, Kept, KindState, Note, Report, Switchboard, Taken,
 };
-pub use watchdog::{Evidence, Other, Receipt, Resolved, SourceState, Watchdog, WatchdogState};
+pub use watchdog::{
+    Evidence, Other, Posted, Receipt, Resolved, SourceState, Watchdog, WatchdogState,
+};
 pub use webhook::MAX_WEBHOOK_BYTES;

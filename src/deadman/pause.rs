@@ -61,6 +61,18 @@ pub struct Pauses {
     by_name: BTreeMap<String, Vec<Pause>>,
 }
 
+/// A pause as people read it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Planned {
+    pub name: String,
+    pub begins: jiff::Timestamp,
+    pub until: jiff::Timestamp,
+    /// It holds now.
+    pub holds: bool,
+    pub reason: String,
+    pub by: String,
+}
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -122,6 +134,30 @@ impl Pauses {
         let pauses = self.by_name.get(name)?.iter();
         let edges = pauses.flat_map(|pause| [pause.begins(line), pause.ends(line)]);
         edges.filter(|edge| *edge > At::of(now)).min()
+    }
+
+    /// Every pause that is not over.
+    pub(super) fn planned(&self, now: Stamp, line: &Line) -> Vec<Planned> {
+        let all =
+            self.by_name.iter().flat_map(|(name, list)| list.iter().map(move |it| (name, it)));
+        let open = all.filter(|(_, pause)| !pause.is_over(now, line));
+        let mut planned: Vec<Planned> = open
+            .map(|(name, pause)| Planned {
+                name: name.clone(),
+                begins: line.stamp(pause.begins(line), now).wall,
+                until: line.stamp(pause.ends(line), now).wall,
+                holds: pause.holds(now, line),
+                reason: pause.reason.clone(),
+                by: pause.by.clone(),
+            })
+            .collect();
+        planned.sort_by(|one, two| (one.begins, &one.name).cmp(&(two.begins, &two.name)));
+        planned
+    }
+
+    /// What is paused, or was and is not tidied up yet.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
     }
 
     pub fn of(&self, name: &str) -> &[Pause] {

@@ -57,6 +57,13 @@ pub enum Refused {
 }
 
 impl Refused {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotFound => "not_found",
+        }
+    }
+
     pub const fn code(self) -> u16 {
         match self {
             Self::Malformed => 400,

@@ -15,6 +15,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An Alertmanager's page of metrics is some hundred kilobytes.
 const MAX_BODY_BYTES: usize = 8 << 20;
+/// Polls in a row that must find something before it is told. After a restart Alertmanager has no alerts until Prometheus
+/// sends them again, and that takes a minute.
+pub const POLLS: u32 = 3;
 /// Silences whose author is asked for, each poll.
 const MAX_SILENCES: usize = 5;
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -56,8 +59,8 @@ impl Poller {
         Ok(Self { client: builder.build()?, replicas, rules })
     }
 
-    /// Asks all of them at once. Takes no longer than a few timeouts.
-    pub async fn poll(&mut self) -> Vec<Replica> {
+    /// Asks all of them at once. Takes no longer than a few timeouts. `via` is the receiver by which evidence came last.
+    pub async fn poll(&mut self, via: Option<&str>) -> Vec<Replica> {
         let token = self.rules.alertmanager_token_file.as_ref().map(|path| read_file(path));
         let token = match token {
             Some(Ok(bytes)) => Some(String::from_utf8_lossy(&bytes).trim().to_owned()),
@@ -66,7 +69,7 @@ impl Poller {
         let count = self.replicas.len();
         let (client, rules) = (&self.client, &*self.rules);
         let asks = self.replicas.iter_mut().map(|(url, counters)| {
-            let ask = Ask { client, url: url.as_str(), token: token.as_deref(), rules };
+            let ask = Ask { client, url: url.as_str(), token: token.as_deref(), rules, via };
             ask.all(counters, count)
         });
         join_all(asks).await
@@ -87,6 +90,7 @@ struct Ask<'a> {
     url: &'a str,
     token: Option<&'a str>,
     rules: &'a WatchdogSpec,
+    via: Option<&'a str>,
 }
 
 struct Got {
@@ -140,7 +144,7 @@ impl Ask<'_> {
     }
 
     async fn suppression(&self, body: &[u8]) -> Vec<Finding> {
-        let mut findings = read_alerts(body, self.rules);
+        let mut findings = read_alerts(body, self.rules, self.via);
         let silenced = findings.iter_mut().filter(|it| matches!(it, Finding::Silenced { .. }));
         for finding in silenced.take(MAX_SILENCES) {
             let Finding::Silenced { id, .. } = &*finding else { continue };

@@ -1,8 +1,11 @@
 //! One dead man's switch that is beaten over HTTP.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cron::Schedule;
@@ -23,6 +26,9 @@ pub struct SwitchState {
     /// The last beat that moved the deadline.
     #[serde(default)]
     pub last: Option<Mark>,
+    /// Who sent it.
+    #[serde(default)]
+    pub last_from: Option<IpAddr>,
     #[serde(default)]
     pub started: Option<Started>,
     #[serde(default)]
@@ -57,6 +63,31 @@ pub struct Verdict {
     pub next: Option<At>,
     /// How often it failed lately, when that is too often.
     pub flaps: Option<usize>,
+    pub heard: Option<Heard>,
+}
+
+/// The last that was heard, by the wall clock of that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    pub received: Timestamp,
+    /// When the clock that came back had been issued; only a watchdog's evidence has one.
+    pub issued: Option<Timestamp>,
+    /// Who sent it.
+    pub from: Option<IpAddr>,
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clock = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        match self.issued {
+            None => write!(f, "last beat {}", clock(self.received))?,
+            Some(issued) => {
+                let took = self.received.duration_since(issued).as_secs().max(0);
+                write!(f, "last evidence {}, back after {took} s", clock(issued))?;
+            }
+        }
+        self.from.map_or(Ok(()), |from| write!(f, " from {from}"))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -113,6 +144,7 @@ impl Switch {
         self.end_run(beat, is_failure);
         self.state.silence.beaten(on_time && !is_failure);
         self.state.last = Some(line.mark(now));
+        self.state.last_from = beat.from;
         self.state.beats = self.state.beats.saturating_add(1);
         if is_failure {
             self.state.failed = Some(Failed { mark: line.mark(now), detail: beat.detail() });
@@ -193,7 +225,10 @@ impl Switch {
             _ => [silent, overrun].into_iter().flatten().min(),
         };
         let next = [limits.due, silent, overrun].into_iter().flatten().filter(|it| *it > at).min();
-        Verdict { answer, deadline, next, flaps }
+        let from = self.state.last_from;
+        let heard = self.state.last.as_ref();
+        let heard = heard.map(|mark| Heard { received: mark.wall(), issued: None, from });
+        Verdict { answer, deadline, next, flaps, heard }
     }
 
     fn interval(&self, line: &Line) -> Duration {
@@ -218,6 +253,7 @@ impl SwitchState {
         Self {
             armed: mark,
             last: None,
+            last_from: None,
             started: None,
             failed: None,
             beats: 0,

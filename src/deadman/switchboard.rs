@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::issued::Clocks;
 use super::key::Key;
 use super::line::{At, Line, Mark};
-use super::pause::{NoPause, Pause, Pauses, Wanted};
+use super::pause::{NoPause, Pause, Pauses, Planned, Wanted};
 use super::ping::{Address, Beat, BeatResult, Door, Refused};
 use super::spec::{PingId, Slug, Spec};
 use super::switch::{Switch, SwitchState, Verdict};
-use super::watchdog::{Receipt, Watchdog, WatchdogState};
+use super::watchdog::{Posted, Receipt, Watchdog, WatchdogState};
 use crate::model::{Answer, Outcome, Stamp};
 
 /// What must outlive the process, for each switch by name.
@@ -24,6 +24,9 @@ pub struct DeadmanState {
     #[serde(default)]
     pub uuid: Option<String>,
     pub kind: KindState,
+    /// How the clocks were taken to stand when they were not to be trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Mark>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,10 +39,12 @@ pub enum KindState {
 
 impl DeadmanState {
     fn marks(&self) -> Vec<&Mark> {
-        match &self.kind {
+        let mut marks: Vec<&Mark> = match &self.kind {
             KindState::Switch(state) => state.marks().collect(),
             KindState::Watchdog(state) => state.marks().collect(),
-        }
+        };
+        marks.extend(&self.anchor);
+        marks
     }
 }
 
@@ -65,6 +70,7 @@ struct Entry {
     /// Its place in the queue.
     queued: Option<At>,
     dirty: bool,
+    anchor: Option<Mark>,
 }
 
 /// What one switch says.
@@ -87,19 +93,9 @@ pub struct Report {
 impl Report {
     /// What each member says, as the value that everything else is derived from.
     pub fn outcomes(&self, now: Stamp) -> impl Iterator<Item = (&Arc<str>, Outcome)> {
-        self.members.iter().map(move |(target, verdict)| {
-            let outcome = Outcome {
-                started: now,
-                took: Duration::ZERO,
-                timeout: Duration::ZERO,
-                phases: Vec::new(),
-                phase: None,
-                address: None,
-                facts: Vec::new(),
-                answer: verdict.answer.clone(),
-            };
-            (target, outcome)
-        })
+        self.members
+            .iter()
+            .map(move |(target, verdict)| (target, Outcome::judged(verdict.answer.clone(), now)))
     }
 }
 
@@ -155,6 +151,8 @@ pub struct Switchboard {
     by_id: HashMap<PingId, usize>,
     by_slug: HashMap<Slug, usize>,
     queue: BTreeSet<(At, usize)>,
+    /// Those that may have changed: whatever changes one puts it in the queue anew.
+    touched: BTreeSet<usize>,
     gap: Option<(At, Duration)>,
     step: Option<(At, SignedDuration)>,
 }
@@ -190,6 +188,7 @@ impl Switchboard {
             by_id: HashMap::new(),
             by_slug: HashMap::new(),
             queue: BTreeSet::new(),
+            touched: BTreeSet::new(),
             gap: None,
             step: None,
         };
@@ -199,7 +198,7 @@ impl Switchboard {
     }
 
     /// Takes over a new configuration. Deadlines count on from the same beats. Yields the names that are gone, whose
-    /// episodes are to be closed and whose state is to be forgotten.
+    /// episodes are to be closed and whose state and pauses are to be forgotten.
     pub fn reload(&mut self, configured: Vec<Configured>, now: Stamp) -> Vec<String> {
         let mut states = BTreeMap::new();
         for entry in std::mem::take(&mut self.entries) {
@@ -210,13 +209,14 @@ impl Switchboard {
         self.by_id.clear();
         self.by_slug.clear();
         self.queue.clear();
+        self.touched.clear();
         self.fill(configured, states, now);
-        let gone: Vec<String> =
-            before.into_iter().filter(|name| !self.by_name.contains_key(name)).collect();
-        for name in &gone {
-            self.pauses.forget(name);
+        // What had changed and was not written yet is not known any more.
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            entry.dirty = true;
+            self.touched.insert(index);
         }
-        gone
+        before.into_iter().filter(|name| !self.by_name.contains_key(name)).collect()
     }
 
     fn fill(
@@ -225,26 +225,17 @@ impl Switchboard {
         mut states: BTreeMap<String, DeadmanState>,
         now: Stamp,
     ) {
-        let mut own: Vec<Option<DeadmanState>> =
+        let own: Vec<Option<DeadmanState>> =
             configured.iter().map(|it| states.remove(&it.spec.name)).collect();
-        // What is left belongs to names that are gone; a uuid may have taken another name.
-        for (state, it) in own.iter_mut().zip(&configured) {
-            if state.is_none()
-                && let Some(uuid) = it.spec.uuid.map(PingId::text)
-            {
-                let renamed =
-                    states.iter().find(|(_, kept)| kept.uuid.as_deref() == Some(uuid.as_str()));
-                let name = renamed.map(|(name, _)| name.clone());
-                *state = name.and_then(|name| states.remove(&name));
-            }
-        }
         for (it, state) in configured.into_iter().zip(own) {
-            self.add(it, state, now);
+            // What is not kept under this name: new, or renamed.
+            let is_news = state.is_none();
+            let state = state.or_else(|| renamed(&mut states, &it.spec));
+            self.add(it, state, is_news, now);
         }
     }
 
-    fn add(&mut self, it: Configured, state: Option<DeadmanState>, now: Stamp) {
-        let is_kept = state.is_some();
+    fn add(&mut self, it: Configured, state: Option<DeadmanState>, is_news: bool, now: Stamp) {
         let Some(kind) = Kind::new(&it.spec, state, now, &self.line) else {
             return;
         };
@@ -259,8 +250,11 @@ impl Switchboard {
         {
             self.by_slug.insert(slug, index);
         }
-        // A switch that is new must be remembered as armed, or a crash loop would arm it for ever.
-        let entry = Entry { spec: it.spec, key: it.key, kind, queued: None, dirty: !is_kept };
+        // A switch that is new must be remembered as armed, or a crash loop would arm it for ever; one that was renamed must
+        // be found under its new name.
+        let anchor = (!self.line.is_trusted()).then(|| self.line.anchor(now));
+        let dirty = is_news || anchor.is_some();
+        let entry = Entry { spec: it.spec, key: it.key, kind, queued: None, dirty, anchor };
         self.entries.push(entry);
         self.enqueue(index, At::of(now));
     }
@@ -299,6 +293,53 @@ impl Switchboard {
         })
     }
 
+    fn find(&self, address: &Address<'_>) -> Result<usize, Refused> {
+        match &address.door {
+            Door::Id(id) => self.by_id.get(id).copied().ok_or(Refused::NotFound),
+            Door::Keyed { key, slug } => {
+                let index = *self.by_slug.get(slug).ok_or(Refused::NotFound)?;
+                let entry = &self.entries[index];
+                let fits = entry.key.as_ref().is_some_and(|own| own.matches(key.as_bytes()));
+                if fits { Ok(index) } else { Err(Refused::NotFound) }
+            }
+        }
+    }
+
+    /// What would come of a ping, and the state to keep before it is taken: nothing has changed yet.
+    pub fn foretell_ping(
+        &self,
+        address: &Address<'_>,
+        beat: &Beat<'_>,
+        now: Stamp,
+    ) -> Result<(Taken, DeadmanState), Refused> {
+        let mut entry = self.entries[self.find(address)?].clone();
+        let Kind::Switch(switch) = &mut entry.kind else { return Err(Refused::NotFound) };
+        let result = switch.beat(beat, now, &self.line);
+        Ok((Taken { name: entry.spec.name.as_str().into(), result }, entry.state()))
+    }
+
+    /// What would come of a webhook, and the state to keep before it is taken: nothing has changed yet.
+    pub fn foretell_webhook(
+        &self,
+        name: &str,
+        posted: Posted<'_>,
+        now: Stamp,
+    ) -> Option<(Receipt, DeadmanState)> {
+        let mut entry = self.entries.get(*self.by_name.get(name)?)?.clone();
+        let Kind::Watchdog(watchdog) = &mut entry.kind else { return None };
+        let receipt = watchdog.receive(posted, &self.id, &self.clocks, now, &self.line);
+        Some((receipt, entry.state()))
+    }
+
+    /// This state of a switch is in the book: there is nothing to write as long as it is what the switch remembers.
+    pub fn confirm(&mut self, name: &str, kept: &DeadmanState) {
+        if let Some(entry) = self.by_name.get(name).and_then(|index| self.entries.get_mut(*index))
+            && entry.state() == *kept
+        {
+            entry.dirty = false;
+        }
+    }
+
     /// Takes a ping. What is unknown and what has the wrong key is refused alike.
     pub fn ping(
         &mut self,
@@ -306,15 +347,7 @@ impl Switchboard {
         beat: &Beat<'_>,
         now: Stamp,
     ) -> Result<Taken, Refused> {
-        let index = match &address.door {
-            Door::Id(id) => *self.by_id.get(id).ok_or(Refused::NotFound)?,
-            Door::Keyed { key, slug } => {
-                let index = *self.by_slug.get(slug).ok_or(Refused::NotFound)?;
-                let entry = &self.entries[index];
-                let fits = entry.key.as_ref().is_some_and(|own| own.matches(key.as_bytes()));
-                if fits { index } else { return Err(Refused::NotFound) }
-            }
-        };
+        let index = self.find(address)?;
         let entry = &mut self.entries[index];
         let Kind::Switch(switch) = &mut entry.kind else {
             return Err(Refused::NotFound);
@@ -330,14 +363,26 @@ impl Switchboard {
 
     /// Takes Alertmanager's webhook for a watchdog; `None` when there is none of this name. Ask [`Switchboard::opens`]
     /// first.
-    pub fn alertmanager(&mut self, name: &str, body: &[u8], now: Stamp) -> Option<Receipt> {
+    pub fn alertmanager<'b>(
+        &mut self,
+        name: &str,
+        posted: impl Into<Posted<'b>>,
+        now: Stamp,
+    ) -> Option<Receipt> {
         let index = *self.by_name.get(name)?;
         let entry = self.entries.get_mut(index)?;
         let Kind::Watchdog(watchdog) = &mut entry.kind else { return None };
-        let receipt = watchdog.receive(body, &self.id, &self.clocks, now, &self.line);
+        let receipt = watchdog.receive(posted, &self.id, &self.clocks, now, &self.line);
         entry.dirty |= receipt.changed;
         self.enqueue(index, At::of(now));
         Some(receipt)
+    }
+
+    /// The receiver in Alertmanager by which a watchdog's evidence came last.
+    pub fn via(&self, name: &str) -> Option<String> {
+        let entry = self.entries.get(*self.by_name.get(name)?)?;
+        let Kind::Watchdog(watchdog) = &entry.kind else { return None };
+        watchdog.state().via.clone()
     }
 
     /// Compares the clocks and, when nobody looked for a while, grants what is overdue a moment. To be called every few
@@ -458,6 +503,9 @@ impl Switchboard {
 
     fn requeue(&mut self, index: usize, at: Option<At>) {
         let entry = &mut self.entries[index];
+        if entry.dirty {
+            self.touched.insert(index);
+        }
         if let Some(before) = entry.queued.take() {
             self.queue.remove(&(before, index));
         }
@@ -467,16 +515,51 @@ impl Switchboard {
         }
     }
 
+    /// Pauses a switch, or whatever else has this name.
     pub fn pause(&mut self, name: &str, wanted: Wanted<'_>, now: Stamp) -> Result<Pause, NoPause> {
         let pause = self.pauses.add(name, wanted, now, &self.line)?;
         self.look_again(name, now);
         Ok(pause)
     }
 
+    /// The pauses with one more, which is not in force yet.
+    pub fn foretell_pause(
+        &self,
+        name: &str,
+        wanted: Wanted<'_>,
+        now: Stamp,
+    ) -> Result<Pauses, NoPause> {
+        let mut pauses = self.pauses.clone();
+        pauses.add(name, wanted, now, &self.line)?;
+        Ok(pauses)
+    }
+
     pub fn resume(&mut self, name: &str, now: Stamp) -> usize {
         let ended = self.pauses.resume(name, now, &self.line);
         self.look_again(name, now);
         ended
+    }
+
+    /// The pauses without those of a name that hold now, and how many these are; they are in force still.
+    pub fn foretell_resume(&self, name: &str, now: Stamp) -> (Pauses, usize) {
+        let mut pauses = self.pauses.clone();
+        let ended = pauses.resume(name, now, &self.line);
+        (pauses, ended)
+    }
+
+    /// Forgets pauses of what there is no more. True when there was one.
+    pub fn keep_pauses_of(&mut self, is_known: impl Fn(&str) -> bool) -> bool {
+        let gone: Vec<String> =
+            self.pauses.names().filter(|name| !is_known(name)).map(str::to_owned).collect();
+        for name in &gone {
+            self.pauses.forget(name);
+        }
+        !gone.is_empty()
+    }
+
+    /// Every pause that is not over, with what it pauses, when it begins and when it ends.
+    pub fn planned(&self, now: Stamp) -> Vec<Planned> {
+        self.pauses.planned(now, &self.line)
     }
 
     fn look_again(&mut self, name: &str, now: Stamp) {
@@ -498,7 +581,8 @@ impl Switchboard {
     /// States that changed since the last call, to be kept.
     pub fn take_changed(&mut self) -> Vec<(String, DeadmanState)> {
         let mut changed = Vec::new();
-        for entry in &mut self.entries {
+        for index in std::mem::take(&mut self.touched) {
+            let Some(entry) = self.entries.get_mut(index) else { continue };
             if std::mem::take(&mut entry.dirty) {
                 changed.push((entry.spec.name.clone(), entry.state()));
             }
@@ -516,6 +600,14 @@ impl Switchboard {
         let states = self.entries.iter().map(|entry| (entry.spec.name.clone(), entry.state()));
         Kept { states: states.collect(), pauses: self.pauses.clone() }
     }
+}
+
+/// A state that is kept under a name that is gone, where its uuid has taken another name.
+fn renamed(states: &mut BTreeMap<String, DeadmanState>, spec: &Spec) -> Option<DeadmanState> {
+    let uuid = spec.uuid.map(PingId::text)?;
+    let before = states.iter().find(|(_, kept)| kept.uuid.as_deref() == Some(uuid.as_str()));
+    let name = before.map(|(name, _)| name.clone())?;
+    states.remove(&name)
 }
 
 impl Kind {
@@ -543,6 +635,7 @@ impl Entry {
             Kind::Switch(switch) => KindState::Switch(switch.state().clone()),
             Kind::Watchdog(watchdog) => KindState::Watchdog(watchdog.state().clone()),
         };
-        DeadmanState { uuid: self.spec.uuid.map(PingId::text), kind }
+        let anchor = self.anchor.clone();
+        DeadmanState { uuid: self.spec.uuid.map(PingId::text), kind, anchor }
     }
 }

@@ -4,6 +4,7 @@
 //! Evidence is a clock of ours that came back, newer than the last one.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::line::{At, Line, Mark};
 use super::ping::BeatResult;
 use super::silence::Silence;
 use super::spec::{Spec, WatchdogSpec};
-use super::switch::Verdict;
+use super::switch::{Heard, Verdict};
 use super::webhook::{Alert, MAX_ALERTS, Payload, Unreadable};
 use crate::model::{Answer, Fault, Stamp};
 
@@ -24,6 +25,9 @@ pub struct WatchdogState {
     pub armed: Mark,
     #[serde(default)]
     pub sources: BTreeMap<String, SourceState>,
+    /// The receiver in Alertmanager by which evidence came last.
+    #[serde(default)]
+    pub via: Option<String>,
 }
 
 /// What it remembers of one Prometheus.
@@ -48,12 +52,40 @@ pub struct Evidence {
     /// Where it was issued, on our own line of time.
     pub issued: Mark,
     pub received: Mark,
+    /// When Prometheus evaluated the rule, by its own clock.
+    #[serde(default)]
+    pub evaluated_ms: Option<i64>,
+    /// Which Alertmanager brought it.
+    #[serde(default)]
+    pub from: Option<IpAddr>,
+}
+
+impl Evidence {
+    fn heard(&self) -> Heard {
+        let issued = Some(self.issued.wall());
+        Heard { received: self.received.wall(), issued, from: self.from }
+    }
+}
+
+/// What was posted.
+#[derive(Debug, Clone, Copy)]
+pub struct Posted<'a> {
+    pub body: &'a [u8],
+    pub from: Option<IpAddr>,
+}
+
+impl<'a> From<&'a [u8]> for Posted<'a> {
+    fn from(body: &'a [u8]) -> Self {
+        Self { body, from: None }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Other {
     pub mark: Mark,
     pub result: BeatResult,
+    #[serde(default)]
+    pub evaluated_ms: Option<i64>,
 }
 
 /// The alert ended.
@@ -73,6 +105,7 @@ pub struct Receipt {
     pub latencies: Vec<Duration>,
     /// Whether there is something new to keep.
     pub changed: bool,
+    from: Option<IpAddr>,
 }
 
 impl Receipt {
@@ -107,8 +140,7 @@ impl Watchdog {
     ) -> Option<Self> {
         let rules = Arc::new(spec.watchdog.clone()?);
         let mark = line.mark(now);
-        let mut state =
-            kept.unwrap_or_else(|| WatchdogState { armed: mark.clone(), sources: BTreeMap::new() });
+        let mut state = kept.unwrap_or_else(|| WatchdogState::armed(mark.clone()));
         let names = rules.source_names();
         state.sources.retain(|name, _| names.contains(name));
         for name in names {
@@ -131,27 +163,31 @@ impl Watchdog {
     }
 
     /// Takes a webhook. `id` is our own name, under which our clock comes back.
-    pub fn receive(
+    pub fn receive<'b>(
         &mut self,
-        body: &[u8],
+        posted: impl Into<Posted<'b>>,
         id: &str,
         clocks: &Clocks,
         now: Stamp,
         line: &Line,
     ) -> Receipt {
-        let payload = match Payload::read(body) {
+        let posted = posted.into();
+        let payload = match Payload::read(posted.body) {
             Ok(payload) => payload,
             Err(Unreadable::TooLarge) => return Receipt::whole(BeatResult::TooLarge),
             Err(Unreadable::Malformed) => return Receipt::whole(BeatResult::Malformed),
             Err(Unreadable::Foreign) => return Receipt::whole(BeatResult::ForeignPayload),
         };
-        let mut receipt = Receipt::default();
+        let mut receipt = Receipt { from: posted.from, ..Receipt::default() };
         if payload.truncated > 0 || payload.alerts.len() > MAX_ALERTS {
             receipt.results.push(BeatResult::Truncated);
         }
         for alert in payload.alerts.iter().take(MAX_ALERTS) {
             let result = self.take(alert, id, clocks, now, line, &mut receipt);
             receipt.results.push(result);
+        }
+        if receipt.results.contains(&BeatResult::Fresh) {
+            self.state.via = Some(payload.receiver);
         }
         if receipt.results.is_empty() {
             receipt.results.push(BeatResult::ForeignAlert);
@@ -195,8 +231,12 @@ impl Watchdog {
             return self.note(alert, result, now, line, receipt);
         }
         let age = At::of(now).since(issued);
-        source.evidence =
-            Some(Evidence { issued: line.mark_at(issued, millis), received: line.mark(now) });
+        source.evidence = Some(Evidence {
+            issued: line.mark_at(issued, millis),
+            received: line.mark(now),
+            evaluated_ms: alert.evaluated_ms(),
+            from: receipt.from,
+        });
         receipt.changed = true;
         receipt.latencies.push(age);
         if age > max_age {
@@ -219,7 +259,8 @@ impl Watchdog {
         if let Some(source) = self.source_of(alert) {
             // Only a new reason is worth a write.
             receipt.changed |= source.other.as_ref().is_none_or(|other| other.result != result);
-            source.other = Some(Other { mark: line.mark(now), result });
+            let evaluated_ms = alert.evaluated_ms();
+            source.other = Some(Other { mark: line.mark(now), result, evaluated_ms });
         }
         result
     }
@@ -298,7 +339,8 @@ impl Watchdog {
         };
         let deadline = (limit > at).then_some(limit);
         let next = [due, limit].into_iter().filter(|it| *it > at).min();
-        Verdict { answer, deadline, next, flaps }
+        let heard = source.evidence.as_ref().map(Evidence::heard);
+        Verdict { answer, deadline, next, flaps, heard }
     }
 
     /// What is known about a source that has no fresh evidence.
@@ -314,6 +356,9 @@ impl Watchdog {
         }
         match (other.result, &source.evidence) {
             (BeatResult::NotScraped, _) | (_, None) => Fault::NotScraped { source: name.into() },
+            (_, Some(evidence)) if other.is_evaluated_since(evidence, max_age / 3) => {
+                Fault::NotScraped { source: name.into() }
+            }
             (_, Some(evidence)) => Fault::StaleEvidence {
                 source: name.into(),
                 age: At::of(now).since(line.place(&evidence.issued)),
@@ -352,6 +397,18 @@ impl Watchdog {
     }
 }
 
+impl Other {
+    /// Prometheus goes on evaluating with a clock that stands still: it lives, and has not asked us for a new one. It keeps
+    /// showing the last one for minutes after the scrape was removed.
+    fn is_evaluated_since(&self, evidence: &Evidence, least: Duration) -> bool {
+        let (Some(before), Some(now)) = (evidence.evaluated_ms, self.evaluated_ms) else {
+            return false;
+        };
+        let moved = u64::try_from(now.saturating_sub(before)).unwrap_or_default();
+        Duration::from_millis(moved) >= least
+    }
+}
+
 impl SourceState {
     const fn armed(mark: Mark) -> Self {
         Self { armed: mark, evidence: None, other: None, resolved: None, silence: Silence::NONE }
@@ -387,7 +444,91 @@ impl SourceState {
 }
 
 impl WatchdogState {
+    const fn armed(mark: Mark) -> Self {
+        Self { armed: mark, sources: BTreeMap::new(), via: None }
+    }
+
     pub fn marks(&self) -> impl Iterator<Item = &Mark> {
         [&self.armed].into_iter().chain(self.sources.values().flat_map(SourceState::marks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const START: i64 = 1_800_000_000;
+
+    fn at(second: i64) -> Stamp {
+        let boot = Duration::from_secs(u64::try_from(1_000 + second).unwrap());
+        Stamp::new(Timestamp::from_second(START + second).unwrap(), boot)
+    }
+
+    struct Bench {
+        watchdog: Watchdog,
+        clocks: Clocks,
+        line: Line,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let spec = r#"{"name":"alerting","watchdog":{"source_label":"p","sources":["p1"],"max_age":"60s"}}"#;
+            let spec: Spec = serde_json::from_str(spec).unwrap();
+            let line = Line::start(at(0), "boot", []);
+            let watchdog = Watchdog::new(Arc::new(spec), None, at(0), &line).unwrap();
+            Self { watchdog, clocks: Clocks::new(&line), line }
+        }
+
+        /// A webhook at a moment: the clock in it, and when the rule was evaluated.
+        fn hear(&mut self, now: i64, clock: Option<f64>, evaluated: i64) -> BeatResult {
+            let clock = clock.map(|clock| format!("wp={clock:.3} ")).unwrap_or_default();
+            let body = serde_json::json!({
+                "version": "4", "receiver": "watchpost",
+                "alerts": [{
+                    "status": "firing", "labels": { "alertname": "Watchdog", "p": "p1" },
+                    "annotations": { "clocks": clock, "evaluated": format!("{}.000", START + evaluated) },
+                }],
+            });
+            let body = body.to_string();
+            let receipt =
+                self.watchdog.receive(body.as_bytes(), "wp", &self.clocks, at(now), &self.line);
+            receipt.results[0]
+        }
+
+        fn reason(&mut self, now: i64) -> String {
+            let (verdicts, _) = self.watchdog.evaluate(at(now), &self.line);
+            verdicts["p1"].answer.reason().unwrap_or("pass").to_owned()
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_is_told_from_a_prometheus_that_stands_still() {
+        let mut bench = Bench::new();
+        let clock = bench.clocks.issue(at(10));
+        assert_eq!(bench.hear(12, Some(clock), 11), BeatResult::Fresh);
+        assert_eq!(bench.watchdog.state().via.as_deref(), Some("watchpost"));
+        // Alertmanager repeats what it had last.
+        for now in [20, 40, 60] {
+            assert_eq!(bench.hear(now, Some(clock), 16), BeatResult::Duplicate);
+        }
+        assert_eq!(bench.reason(69), "pass");
+        assert_eq!(bench.reason(70), "stale_evidence");
+
+        let mut bench = Bench::new();
+        let clock = bench.clocks.issue(at(10));
+        bench.hear(12, Some(clock), 11);
+        // It evaluates, and the last scrape is all that it has.
+        for now in [20, 40, 60] {
+            assert_eq!(bench.hear(now, Some(clock), now - 1), BeatResult::Duplicate);
+        }
+        assert_eq!(bench.reason(70), "not_scraped");
+
+        let mut bench = Bench::new();
+        let clock = bench.clocks.issue(at(10));
+        bench.hear(12, Some(clock), 11);
+        assert_eq!(bench.hear(60, None, 59), BeatResult::NotScraped);
+        assert_eq!(bench.reason(70), "not_scraped");
     }
 }

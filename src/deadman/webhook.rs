@@ -11,10 +11,15 @@ pub const MAX_WEBHOOK_BYTES: usize = 4 << 20;
 pub(super) const MAX_ALERTS: usize = 2_000;
 /// Clocks in one annotation that are looked at.
 const MAX_CLOCKS: usize = 256;
+/// The annotation with the time of the evaluation.
+const EVALUATED: &str = "evaluated";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Payload {
     pub(super) version: Option<String>,
+    /// Whose webhook it is, by its name in Alertmanager.
+    #[serde(default)]
+    pub(super) receiver: String,
     #[serde(default, rename = "truncatedAlerts")]
     pub(super) truncated: u64,
     #[serde(default)]
@@ -72,17 +77,26 @@ impl Alert {
         parsed.map_or(0, Timestamp::as_millisecond)
     }
 
+    /// When Prometheus evaluated the rule, by its own clock.
+    pub(super) fn evaluated_ms(&self) -> Option<i64> {
+        self.annotations.get(EVALUATED).and_then(|text| millis(text.trim()))
+    }
+
     /// Our clock in milliseconds, from `a=1763668920.500 b=…`.
     pub(super) fn clock(&self, annotation: &str, id: &str) -> Option<i64> {
         let text = self.annotations.get(annotation)?;
         let pairs = text.split_whitespace().take(MAX_CLOCKS);
         let (_, value) =
             pairs.filter_map(|pair| pair.rsplit_once('=')).find(|(name, _)| *name == id)?;
-        let seconds: f64 = value.parse().ok()?;
-        let millis = (seconds * 1e3).round();
-        #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
-        (millis.abs() < 1e15).then_some(millis as i64)
+        millis(value)
     }
+}
+
+fn millis(seconds: &str) -> Option<i64> {
+    let seconds: f64 = seconds.parse().ok()?;
+    let millis = (seconds * 1e3).round();
+    #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
+    (millis.abs() < 1e15).then_some(millis as i64)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ mod meter;
 mod proof;
 mod sender;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod trial;
 pub mod vendor;
 

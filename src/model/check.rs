@@ -35,6 +35,10 @@ impl CheckId {
             part(authorization.credentials.as_ref().map_or("", |c| c.reveal()));
             part(authorization.credentials_file.as_deref().unwrap_or_default());
         }
+        for (key, value) in &target.overrides {
+            part(key);
+            part(value);
+        }
         let digest = hash.finalize();
         let first: [u8; 8] = digest[..8].try_into().expect("a SHA-256 digest has 32 bytes");
         Self(u64::from_be_bytes(first))
@@ -156,6 +160,14 @@ mod tests {
             CheckId::of("pa", &Target::plain(":1")),
             CheckId::of("p", &Target::plain("a:1"))
         );
+    }
+
+    #[test]
+    fn an_override_does_too() {
+        let plain = Target::plain("a:1");
+        let mut other = plain.clone();
+        other.overrides.insert("method".into(), "HEAD".into());
+        assert_ne!(CheckId::of("p", &plain), CheckId::of("p", &other));
     }
 
     #[test]

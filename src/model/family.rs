@@ -96,6 +96,8 @@ families! {
     PROBE_SUCCESS = Gauge "probe_success" [] "Whether the last run passed.";
     PROBE_DURATION = Gauge "probe_duration_seconds" [] "How long the last run took.";
     PROBE_TIMEOUT = Gauge "probe_timeout_seconds" [] "The budget of a run.";
+    PROBE_ATTEMPTS = Gauge "probe_attempts" [] "How often the last run asked; only where the module has retries.";
+    PROBE_ATTEMPT_FAILURES = Gauge "probe_attempt_failures" ["reason"] "Attempts of the last run that failed, by reason; only where the module has retries.";
     PROBE_INTERVAL = Gauge "probe_interval_seconds" [] "How often the check runs.";
     PROBE_STATUS = StateSet "probe_status" ["status"] "What is believed about the check, after thresholds.";
     PROBE_STATUS_SINCE = Gauge "probe_status_since_timestamp_seconds" [] "Unix time at which the status was entered.";
@@ -147,6 +149,9 @@ families! {
     PROBE_DNS_SERIAL = Gauge "probe_dns_serial" [] "Serial of the SOA record in the answer.";
     PROBE_DNS_RCODE_INFO = Info "probe_dns_rcode_info" ["rcode"] "Response code of the server.";
     PROBE_DNS_TRUNCATED = Gauge "probe_dns_truncated" [] "Whether the answer over UDP was truncated.";
+    PROBE_DNS_FLAG = Gauge "probe_dns_flag" ["flag"] "Flags of the response: aa, ad, ra and tc.";
+    PROBE_DNS_EDNS_BUFFER = Gauge "probe_dns_edns_buffer_bytes" [] "The largest datagram that the server says it takes, by EDNS.";
+    PROBE_DNS_NSID_INFO = Info "probe_dns_nsid_info" ["nsid"] "Which server answered, by its own word (NSID).";
 
     PROBE_EXPORTER_VALID = Gauge "probe_exporter_valid" [] "Whether the exposition is one that Prometheus would take.";
     PROBE_EXPORTER_SAMPLES = Gauge "probe_exporter_samples" [] "Samples in the exposition.";
@@ -221,7 +226,9 @@ families! {
     DEADMAN_LAST_BEAT = Gauge "watchpost_deadman_last_beat_timestamp_seconds" ["deadman"] "Unix time of the last beat that moved the deadline; absent before the first.";
     DEADMAN_DEADLINE = Gauge "watchpost_deadman_deadline_timestamp_seconds" ["deadman"] "Unix time at which a dead man's switch fails if nothing comes; absent while it fails.";
     DEADMAN_BEATS = Counter "watchpost_deadman_beats_total" ["deadman", "result"] "Beats by what became of them.";
+    DEADMAN_REFUSED = Counter "watchpost_deadman_refused_total" ["reason"] "Beats that belong to no switch: no such switch or a wrong key, and what is no ping URL.";
     DEADMAN_PAUSED_UNTIL = Gauge "watchpost_deadman_paused_until_timestamp_seconds" ["deadman"] "Unix time at which a pause ends; absent without one.";
+    PROBE_PAUSED_UNTIL = Gauge "watchpost_probe_paused_until_timestamp_seconds" ["probe"] "Unix time at which the pause of a probe ends; absent without one.";
     WATCHDOG_EVIDENCE = Gauge "watchpost_watchdog_evidence_timestamp_seconds" ["deadman", "source"] "Unix time at which we issued the newest clock that came back; absent before the first.";
     WATCHDOG_LOOP = Histogram "watchpost_watchdog_loop_seconds" ["deadman"] "How long a clock took from us through Prometheus and Alertmanager back to us.";
     ALERTMANAGER_UP = Gauge "watchpost_alertmanager_up" ["deadman", "alertmanager"] "Whether an Alertmanager answered the last poll and was ready.";

@@ -12,6 +12,21 @@ use super::{Labels, Secret, mistake};
 /// Headers in the order in which they were written.
 pub type HeaderList = Vec<(String, String)>;
 
+/// Keys of a module that are set otherwise for one target: the key, and its value as YAML writes it.
+pub type Overrides = BTreeMap<String, String>;
+
+/// The one spelling of a key of [`Overrides`]: a header is `headers.` and its name in lower case. Where a name has
+/// neither dots nor dashes, in a label or a query, it is written `header_X_Scope`.
+pub fn override_key(written: &str) -> String {
+    if let Some(name) = written.strip_prefix("header_") {
+        return format!("headers.{}", name.replace('_', "-").to_ascii_lowercase());
+    }
+    match written.strip_prefix("headers.") {
+        Some(name) => format!("headers.{}", name.to_ascii_lowercase()),
+        None => written.to_owned(),
+    }
+}
+
 /// One thing to ask, with what is special about asking it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -22,6 +37,8 @@ pub struct Target {
     pub headers: BTreeMap<String, Secret>,
     pub authorization: Option<Authorization>,
     pub disabled: Option<Disabled>,
+    /// As far as the module allows.
+    pub overrides: Overrides,
     pub labels: Labels,
 }
 
@@ -33,6 +50,7 @@ impl Target {
             headers: BTreeMap::new(),
             authorization: None,
             disabled: None,
+            overrides: Overrides::new(),
             labels: Labels::default(),
         }
     }
@@ -82,6 +100,13 @@ impl Disabled {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_has_one_spelling() {
+        assert_eq!(override_key("header_X_Scope_OrgID"), "headers.x-scope-orgid");
+        assert_eq!(override_key("headers.X-Scope-OrgID"), "headers.x-scope-orgid");
+        assert_eq!(override_key("method"), "method");
+    }
 
     #[test]
     fn a_disabled_target_is_asked_again_on_the_day_named() {

@@ -35,6 +35,11 @@ impl Datagrams {
         Ok(Self { socket, ip, port })
     }
 
+    /// The connected socket, for a protocol that is spoken by somebody else.
+    pub(super) fn into_socket(self) -> UdpSocket {
+        self.socket
+    }
+
     pub async fn send(&self, datagram: &[u8]) -> Result<(), Answer> {
         self.socket.send(datagram).await.map(drop).map_err(|error| self.failed(&error))
     }

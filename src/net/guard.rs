@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::model::Network;
+
 /// A list that a reload may replace.
 pub type Guard = Arc<ArcSwap<AllowList>>;
 
@@ -36,17 +38,11 @@ enum HostPattern {
     Network(Network),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Network {
-    base: IpAddr,
-    bits: u8,
-}
-
 /// Where clouds answer questions about credentials.
 const METADATA: [Network; 3] = [
-    Network { base: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), bits: 16 },
-    Network { base: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), bits: 10 },
-    Network { base: IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), bits: 128 },
+    Network::new(IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    Network::new(IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    Network::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
 ];
 
 impl AllowList {
@@ -124,7 +120,7 @@ impl Pattern {
     /// Only a network within a metadata network names one: `0.0.0.0/0` is said too easily.
     fn names_metadata(&self, ip: IpAddr, asked: Option<u16>) -> bool {
         let Self::Host { host: HostPattern::Network(network), port } = self else { return false };
-        let inside = METADATA.iter().any(|m| m.bits <= network.bits && m.contains(network.base));
+        let inside = METADATA.iter().any(|metadata| network.is_within(metadata));
         inside && network.contains(ip) && fits_port(*port, asked)
     }
 }
@@ -184,34 +180,6 @@ impl HostPattern {
             Self::Network(network) => ip.is_none_or(|ip| network.contains(ip)),
         }
     }
-}
-
-impl Network {
-    fn parse(text: &str) -> Option<Self> {
-        let (base, bits) = match text.split_once('/') {
-            Some((base, bits)) => (base.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
-            None => (text.parse::<IpAddr>().ok()?, None),
-        };
-        let most = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        (bits <= most).then_some(Self { base, bits })
-    }
-
-    fn contains(&self, ip: IpAddr) -> bool {
-        match (self.base, ip) {
-            (IpAddr::V4(base), IpAddr::V4(ip)) => {
-                same_prefix(base.to_bits().into(), ip.to_bits().into(), self.bits, 32)
-            }
-            (IpAddr::V6(base), IpAddr::V6(ip)) => {
-                same_prefix(base.to_bits(), ip.to_bits(), self.bits, 128)
-            }
-            _ => false,
-        }
-    }
-}
-
-fn same_prefix(a: u128, b: u128, bits: u8, width: u8) -> bool {
-    (a ^ b).checked_shr(u32::from(width - bits)).unwrap_or(0) == 0
 }
 
 #[cfg(test)]

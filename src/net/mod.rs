@@ -11,9 +11,12 @@ mod dial;
 mod guard;
 pub mod http;
 pub mod icmp;
+mod quic;
 mod resolve;
 mod secret;
+pub mod services;
 mod stopwatch;
+mod tasks;
 mod tls;
 mod unix;
 
@@ -23,7 +26,8 @@ pub use datagram::Datagrams;
 pub use deadline::{Deadline, Expired};
 pub use dial::{Source, dial};
 pub use guard::{AllowList, Guard};
-pub use resolve::{IpFamily, IpPreference, Resolver, fnv1a, parse_name};
+pub use quic::Quic;
+pub use resolve::{IpFamily, IpPreference, Resolver, ResolverSpec, fnv1a, parse_name};
 pub use secret::{SecretError, SecretSource};
 pub use stopwatch::Stopwatch;
 pub use tls::{Session, Sniff, TlsClient, TlsSettings, TlsStream, TlsVersion, VerifiedExpiry};
@@ -46,6 +50,12 @@ impl Net {
     /// What is asked through this must be allowed by `guard`.
     #[must_use]
     pub fn guarded(&self, guard: Guard) -> Self {
-        Self { resolver: Resolver::from_system().guarded(guard), proxies: self.proxies.clone() }
+        Self { resolver: self.resolver.clone().guarded(guard), proxies: self.proxies.clone() }
+    }
+
+    /// The same, with the name servers of a module.
+    #[must_use]
+    pub fn asking(&self, names: &Resolver) -> Self {
+        Self { resolver: self.resolver.asking(names), proxies: self.proxies.clone() }
     }
 }

@@ -1,8 +1,8 @@
 //! Where a secret comes from: written in the configuration, or in a file that is read each time it is needed.
 
-use std::path::PathBuf;
-
-use tokio::io::AsyncReadExt as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use crate::model::{Mistakes, Secret};
 
@@ -61,26 +61,38 @@ impl SecretSource {
         Self::pick(key, inline, file, mistakes)
     }
 
-    /// The secret, without white space around it.
+    /// The secret, without white space around it. A file must hold one.
     pub async fn read(&self) -> Result<Secret, SecretError> {
-        let path = match self {
-            Self::Inline(secret) => return Ok(secret.clone()),
-            Self::File(path) => path,
-        };
-        let shown = || path.display().to_string();
-        let read = |error| SecretError::Read { path: shown(), error };
-        let file = tokio::fs::File::open(path).await.map_err(read)?;
-        let mut text = String::new();
-        let limit = MAX_SECRET_BYTES as u64 + 1;
-        file.take(limit).read_to_string(&mut text).await.map_err(read)?;
-        if text.len() > MAX_SECRET_BYTES {
-            return Err(SecretError::TooLong { path: shown() });
-        }
-        match text.trim() {
-            "" => Err(SecretError::Empty { path: shown() }),
-            secret => Ok(Secret::new(secret.to_owned())),
+        let secret = self.read_any().await?;
+        match self {
+            Self::File(path) if secret.reveal().is_empty() => {
+                Err(SecretError::Empty { path: path.display().to_string() })
+            }
+            _ => Ok(secret),
         }
     }
+
+    /// [`SecretSource::read`], where nothing at all may be the secret, as a password can be.
+    pub async fn read_any(&self) -> Result<Secret, SecretError> {
+        let path = match self {
+            Self::Inline(secret) => return Ok(secret.clone()),
+            Self::File(path) => path.clone(),
+        };
+        let shown = path.display().to_string();
+        let looked = tokio::task::spawn_blocking(move || look(&path)).await;
+        let looked = looked.unwrap_or_else(|ended| Err(std::io::Error::other(ended)));
+        let text = looked.map_err(|error| SecretError::Read { path: shown.clone(), error })?;
+        if text.len() > MAX_SECRET_BYTES {
+            return Err(SecretError::TooLong { path: shown });
+        }
+        Ok(Secret::new(text.trim().to_owned()))
+    }
+}
+
+fn look(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_SECRET_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -99,5 +111,10 @@ mod tests {
         assert_eq!(source.read().await.unwrap().reveal(), "two");
         std::fs::write(&path, "\n").unwrap();
         assert!(matches!(source.read().await, Err(SecretError::Empty { .. })));
+        assert_eq!(source.read_any().await.unwrap().reveal(), "");
+        std::fs::write(&path, "x".repeat(MAX_SECRET_BYTES + 1)).unwrap();
+        assert!(matches!(source.read().await, Err(SecretError::TooLong { .. })));
+        std::fs::write(&path, b"\xff").unwrap();
+        assert!(matches!(source.read_any().await, Err(SecretError::Read { .. })));
     }
 }

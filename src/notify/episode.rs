@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::event::{NotifyEvent, Subject};
+use super::event::{NotifyEvent, Subject, SubjectKind};
 use crate::book::{Episode, EpisodeState, Member, Moment, NoteKind};
 use crate::model::Status;
 
@@ -117,22 +117,30 @@ pub struct Episodes {
     /// Episodes that a newer one of their key took the place of, to be forgotten.
     replaced: Vec<Episode>,
     made: u64,
+    /// The watchpost that these are of.
+    owner: String,
 }
 
 impl Episodes {
-    /// Episodes as the book has them.
-    pub fn restore(episodes: Vec<Episode>) -> Self {
+    /// Episodes as the book has them. What lies ahead of `now`, because the wall clock was wrong then or is now, counts
+    /// as just now: waits begin anew instead of lasting until the clock has caught up.
+    pub fn restore(episodes: Vec<Episode>, now: &Moment) -> Self {
         let made = episodes.len() as u64;
         let mut all = BTreeMap::new();
         let mut replaced = Vec::new();
-        for episode in episodes {
+        for mut episode in episodes {
+            let moments =
+                [&mut episode.last_notified, &mut episode.quiet_since, &mut episode.resolved];
+            for moment in moments.into_iter().flatten().filter(|m| m.age(now).is_none()) {
+                *moment = now.clone();
+            }
             let slot = (episode.receiver.clone(), episode.key.clone());
             let newer = all.get(&slot).is_none_or(|old: &Episode| {
                 old.state == EpisodeState::Resolved || old.opened.wall < episode.opened.wall
             });
             replaced.extend(if newer { all.insert(slot, episode) } else { Some(episode) });
         }
-        Self { all, replaced, made }
+        Self { all, replaced, made, owner: String::new() }
     }
 
     pub fn open(&self) -> impl Iterator<Item = &Episode> {
@@ -162,6 +170,12 @@ impl Episodes {
         Some(Decision::store(episode))
     }
 
+    /// Episodes about ourselves are those of this watchpost.
+    #[must_use]
+    pub fn of_watchpost(self, id: &str) -> Self {
+        Self { owner: id.to_owned(), ..self }
+    }
+
     /// A member's status.
     pub fn apply(
         &mut self,
@@ -169,7 +183,11 @@ impl Episodes {
         rules: &BTreeMap<String, Rule>,
         now: &Moment,
     ) -> Vec<Decision> {
-        let group = event.notify.by_target.then_some(event.member.as_str());
+        // Two regions that are blind are two things, and one's recovery must not end the other's.
+        let group = match event.subject.kind {
+            SubjectKind::Watchpost => Some(self.owner.as_str()),
+            _ => event.notify.by_target.then_some(event.member.as_str()),
+        };
         let key = dedup_key(&event.subject, group);
         let mut decisions = Vec::new();
         for receiver in self.concerned(event, &key) {

@@ -18,7 +18,9 @@ pub(super) const MAX_LISTED: usize = 20;
 /// How many other subjects in trouble a message lists.
 const MAX_ALSO: usize = 10;
 /// How long a member's reason may be, in characters.
-const MAX_REASON_CHARS: usize = 300;
+const MAX_REASON_CHARS: usize = 1_000;
+/// How long what is known beside it may be.
+const MAX_EVIDENCE_CHARS: usize = 2_000;
 
 /// Who is speaking.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -288,7 +290,7 @@ impl Line {
             status: member.status.clone(),
             since: member.since.wall,
             text: cut_chars(&member.text, MAX_REASON_CHARS),
-            evidence: member.evidence.as_deref().map(|e| cut_chars(e, MAX_REASON_CHARS)),
+            evidence: member.evidence.as_deref().map(|e| cut_chars(e, MAX_EVIDENCE_CHARS)),
         }
     }
 }

@@ -19,6 +19,8 @@ pub mod receivers;
 pub use episode::{Decision, Episodes, Rule, Verdict, dedup_key};
 pub use event::{NotifyEvent, Subject, SubjectKind};
 pub use message::{Identity, Line, Message, Severity};
+#[cfg(test)]
+pub(crate) use notifier::ByHand;
 pub use notifier::{Boundary, Handle, Notifier, Settings, Snapshot, TestResult};
 pub use outbox::{Backoff, Queue};
 pub use receivers::{Delivery, Receiver, ReceiverSpec, Sent};

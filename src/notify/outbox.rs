@@ -78,12 +78,18 @@ struct Lane {
 }
 
 impl Queue {
-    /// Rows as the book has them. Each is tried at once: who knows for how long we were away.
+    /// Rows as the book has them. Each is tried at once: who knows for how long we were away. One that was made ahead of
+    /// `now`, by a wall clock that was wrong then or is now, was made just now: else it would never be old enough for
+    /// the fallback.
     pub fn restore(rows: Vec<Outbox>, backoff: Backoff, now: &Moment) -> Self {
         let mut queue = Self { backoff, ..Self::default() };
         for row in rows {
             queue.last_sequence = queue.last_sequence.max(row.sequence);
-            queue.rows.insert(row.sequence, Outbox { next_attempt: now.clone(), ..row });
+            // An end is given up after a day, and of days the wall clock of another boot knows nothing.
+            let is_unsure = row.kind.ends() && row.created.boot_id != now.boot_id;
+            let is_ahead = row.created.age(now).is_none();
+            let created = if is_unsure || is_ahead { now.clone() } else { row.created };
+            queue.rows.insert(row.sequence, Outbox { next_attempt: now.clone(), created, ..row });
         }
         queue
     }
@@ -136,6 +142,8 @@ impl Queue {
         if let Some(kind) = row.payload.get_mut("kind") {
             *kind = serde_json::Value::from(row.kind.label());
         }
+        // That the fallback knows of an episode that is over says nothing of this one.
+        row.escalated &= row.episode == news.episode;
         row.episode = news.episode;
         row.route = news.route;
         vec![Write::put(row.clone())]

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::{Ask, Report};
 use crate::model::{Answer, Phase, family};
-use crate::net::{IpPreference, fnv1a};
+use crate::net::{IpPreference, fnv1a, services};
 
-/// Splits `host:port`; IPv6 literals stand in brackets. The port must be there.
+/// Splits `host:port`; IPv6 literals stand in brackets. The port must be there, as a number or a service's name.
 pub(super) fn host_port(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
@@ -15,7 +15,7 @@ pub(super) fn host_port(address: &str) -> Option<(&str, u16)> {
         None if host.contains(':') => return None,
         None => host,
     };
-    Some((host, port.parse().ok()?))
+    Some((host, services::port(port)?))
 }
 
 /// Resolves `host` and records lookup time, family and hash, also when it fails.
@@ -50,6 +50,9 @@ mod tests {
         assert_eq!(host_port("a.example:25"), Some(("a.example", 25)));
         assert_eq!(host_port("[::1]:25"), Some(("::1", 25)));
         assert_eq!(host_port("::1:25"), None);
+        assert_eq!(host_port("[::1]:https"), Some(("::1", 443)));
+        assert_eq!(host_port("a.example:smtp"), Some(("a.example", 25)));
+        assert_eq!(host_port("a.example:"), None);
         assert_eq!(host_port("a.example"), None);
         assert_eq!(host_port("a.example:99999"), None);
     }

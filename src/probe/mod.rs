@@ -8,7 +8,9 @@ mod certificates;
 mod dialogue;
 mod module;
 mod on_demand;
+mod overrides;
 mod report;
+mod retry;
 mod secret;
 mod starttls;
 mod wire;
@@ -33,6 +35,7 @@ use futures_util::FutureExt;
 pub use crate::net::AllowList;
 pub use module::{Blocks, KINDS, Module, ModuleSpec, Prober, ProberRow};
 pub use on_demand::{Catalogue, Listed, OnDemand};
+pub use overrides::{Allowed, Form, MAX_OVERRIDE_BYTES, MAX_OVERRIDES, Recipe, Refused, Variants};
 pub use report::{Report, Trace, Verdict};
 
 use crate::model::{Answer, Outcome, Stamp, Target, Unknown};
@@ -70,8 +73,10 @@ pub async fn run_with(
     mut report: Report,
 ) -> (Outcome, Trace) {
     let began = tokio::time::Instant::now();
+    let own = module.resolver.as_ref().map(|names| net.asking(names));
+    let net = own.as_ref().unwrap_or(net);
     let ask = Ask { target, deadline: Deadline::after(timeout), net };
-    let guarded = AssertUnwindSafe(module.prober.run(&ask, &mut report)).catch_unwind();
+    let guarded = AssertUnwindSafe(module.ask(&ask, &mut report)).catch_unwind();
     let ended = tokio::time::timeout(timeout.saturating_add(OVERRUN_GRACE), guarded).await;
     let took = began.elapsed();
     let answer = match ended {

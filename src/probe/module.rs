@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::overrides::{Allowed, Recipe};
+use super::retry::{self, Retry};
 use super::{
     Ask, Report, Verdict, dns, exporter, grpc, http, icmp, tcp, tls, udp, unix, websocket,
 };
 use crate::model::{Family, GoDuration, Mistakes, family};
+use crate::net::{Resolver, ResolverSpec};
 
 /// A prober as documentation and metrics see it.
 #[derive(Debug)]
@@ -31,6 +34,16 @@ macro_rules! kinds {
             pub prober: Option<String>,
             /// Upper bound of a run, in Go's notation (`5s`).
             pub timeout: Option<GoDuration>,
+            /// Ours: the name servers that are asked instead of the system's.
+            pub resolver: Option<ResolverSpec>,
+            /// Ours: how often a run asks again when it fails. Default 0.
+            pub retries: Option<u32>,
+            /// Ours: the pause before the first retry, default 100ms; it doubles with each further one.
+            pub retry_backoff: Option<GoDuration>,
+            /// Ours: the budget of one attempt. Default: all that is left of the run's.
+            pub attempt_timeout: Option<GoDuration>,
+            /// Ours: keys that targets and requests for `/probe` may set otherwise. Default: none.
+            pub allow_overrides: Option<Vec<String>>,
             $(pub $module: Option<$module::Spec>,)+
         }
 
@@ -95,11 +108,16 @@ pub struct Module {
     pub name: Arc<str>,
     pub timeout: Option<Duration>,
     pub prober: Prober,
+    /// In place of the system's.
+    pub(super) resolver: Option<Resolver>,
+    retry: Option<Retry>,
+    /// How it is made anew with other values, where it allows that.
+    pub recipe: Option<Recipe>,
 }
 
 impl ModuleSpec {
     /// Checks what needs more than one key to see, and makes the module ready to run.
-    pub fn build(self, name: &str, mistakes: &mut Mistakes) -> Option<Module> {
+    pub fn build(mut self, name: &str, mistakes: &mut Mistakes) -> Option<Module> {
         let timeout = self.timeout.and_then(GoDuration::positive);
         let Some(kind) = self.prober.clone().filter(|k| !k.is_empty()) else {
             mistakes.error("prober", format!("module {name:?} names no prober"), known_probers());
@@ -109,8 +127,23 @@ impl ModuleSpec {
             mistakes.error("prober", format!("there is no prober {kind:?}"), known_probers());
             return None;
         }
+        let resolver = self.resolver.take().and_then(|spec| {
+            let mut built = None;
+            mistakes.within("resolver", |mistakes| built = spec.build(mistakes));
+            built
+        });
+        let retry = self.retry().build(mistakes);
+        Allowed::read(self.allow_overrides.as_deref().unwrap_or_default(), &kind, mistakes);
         let prober = Prober::build(&kind, &mut self.into_blocks(), mistakes)?;
-        Some(Module { name: name.into(), timeout, prober })
+        Some(Module { name: name.into(), timeout, prober, resolver, retry, recipe: None })
+    }
+
+    const fn retry(&self) -> retry::Keys {
+        retry::Keys {
+            retries: self.retries,
+            backoff: self.retry_backoff,
+            attempt_timeout: self.attempt_timeout,
+        }
     }
 }
 
@@ -120,6 +153,14 @@ fn known_probers() -> String {
 }
 
 impl Module {
+    /// Puts the question, more than once where the module says so.
+    pub(super) async fn ask(&self, ask: &Ask<'_>, report: &mut Report) -> Verdict {
+        match self.retry {
+            Some(retry) => retry.run(&self.prober, ask, report).await,
+            None => self.prober.run(ask, report).await,
+        }
+    }
+
     /// The family that this module's phases are told in.
     pub fn phases_family(&self) -> &'static Family {
         let kind = self.prober.kind();

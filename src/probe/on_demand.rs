@@ -10,10 +10,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::address::host_port;
-use super::{Module, Report, Trace, run_with};
-use crate::model::{Outcome, Stamp, Target};
+use super::{Module, Refused, Report, Trace, Variants, run_with};
+use crate::model::{Outcome, Overrides, Stamp, Target};
 use crate::net::http::Link;
 use crate::net::{AllowList, Net};
+
+/// Modules with values of somebody's choice that are kept ready.
+const MAX_VARIANTS: usize = 256;
 
 /// Modules by name.
 pub type Catalogue = BTreeMap<Arc<str>, Listed>;
@@ -32,6 +35,7 @@ pub struct Listed {
 pub struct OnDemand {
     catalogue: ArcSwap<Catalogue>,
     allowed: Arc<ArcSwap<AllowList>>,
+    variants: Variants,
     net: Net,
 }
 
@@ -40,7 +44,8 @@ impl OnDemand {
     pub fn new(catalogue: Catalogue, allowed: AllowList, shared: &Net) -> Self {
         let allowed = Arc::new(ArcSwap::from_pointee(allowed));
         let net = shared.guarded(Arc::clone(&allowed));
-        Self { catalogue: ArcSwap::from_pointee(catalogue), allowed, net }
+        let variants = Variants::new(MAX_VARIANTS);
+        Self { catalogue: ArcSwap::from_pointee(catalogue), allowed, variants, net }
     }
 
     /// A reload has been taken over. Runs that go on keep the module that they began with.
@@ -51,6 +56,15 @@ impl OnDemand {
 
     pub fn find(&self, name: &str) -> Option<Listed> {
         self.catalogue.load().get(name).cloned()
+    }
+
+    /// A module with other values of the keys that it allows.
+    pub fn variant(
+        &self,
+        module: &Arc<Module>,
+        overrides: &Overrides,
+    ) -> Result<Arc<Module>, Refused> {
+        self.variants.of(module, overrides)
     }
 
     /// Why `target` must not be asked, as far as that is known before the run.

@@ -52,6 +52,11 @@ impl Report {
         self.set(family, f64::from(u8::from(on)));
     }
 
+    /// The value of a family without labels, as far as it is known.
+    pub fn fact(&self, family: &'static Family) -> Option<f64> {
+        self.facts.iter().find(|fact| fact.is(family)).map(|fact| fact.value)
+    }
+
     pub fn add(&mut self, fact: Fact) {
         self.facts.push(fact);
     }
@@ -68,6 +73,13 @@ impl Report {
             let at = self.began.map_or(Duration::ZERO, |began| began.elapsed());
             notes.push((at, what().to_string()));
         }
+    }
+
+    /// Forgets what was measured, for another attempt. Notes stay.
+    pub(super) fn start_over(&mut self) {
+        self.watch = Stopwatch::default();
+        self.address = None;
+        self.facts.clear();
     }
 
     pub(super) fn into_outcome(

@@ -9,7 +9,10 @@ use arc_swap::ArcSwap;
 
 use crate::model::{Check, Outcome, Stamp, Unknown};
 use crate::net::Net;
-use crate::probe::{self, Module};
+use crate::probe::{self, Module, Variants};
+
+/// Modules with a target's own values that are kept ready, for one lane. More are made anew in each run.
+const MAX_VARIANTS: usize = 4096;
 
 /// Runs a check once. The future may be dropped at any time.
 pub trait Runner {
@@ -23,13 +26,14 @@ pub type Modules = HashMap<Arc<str>, Arc<Module>>;
 #[derive(Debug, Clone)]
 pub struct ProbeRunner {
     modules: Arc<ArcSwap<Modules>>,
+    variants: Arc<Variants>,
     net: Arc<Net>,
 }
 
 impl ProbeRunner {
     /// `modules` is swapped by a reload; a run keeps the module that it began with.
-    pub const fn new(modules: Arc<ArcSwap<Modules>>, net: Arc<Net>) -> Self {
-        Self { modules, net }
+    pub fn new(modules: Arc<ArcSwap<Modules>>, net: Arc<Net>) -> Self {
+        Self { modules, variants: Arc::new(Variants::new(MAX_VARIANTS)), net }
     }
 }
 
@@ -41,7 +45,17 @@ impl Runner for ProbeRunner {
             let detail = format!("there is no module {:?}", policy.module);
             return unasked(check, started, Unknown::Setup(detail.into()));
         };
-        probe::run(&module, &check.target, policy.timeout, &self.net, started).await
+        let overrides = &check.target.overrides;
+        let module = match self.variants.of(&module, overrides) {
+            Ok(module) => module,
+            Err(why) => {
+                let detail = format!("the target's overrides: {why}");
+                return unasked(check, started, Unknown::Setup(detail.into()));
+            }
+        };
+        let own = module.timeout.filter(|_| overrides.contains_key("timeout"));
+        let timeout = own.map_or(policy.timeout, |own| own.min(policy.timeout));
+        probe::run(&module, &check.target, timeout, &self.net, started).await
     }
 }
 

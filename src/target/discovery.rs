@@ -1,19 +1,25 @@
-//! The targets of every probe: fixed ones first, then what its files yield.
+//! The targets of every probe: fixed ones first, then what its sources yield.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::{GaugeVec, IntGaugeVec, Registry};
 
+use super::held::Held;
+use super::remote::RemoteSource;
 use super::source::FileSource;
-use super::{Decoder, FileSd, Pattern};
+use super::{Decoder, FileSd, Network, Pattern, Remote};
+use crate::clock;
 use crate::model::{CheckId, Stamp, Target, family};
 
-/// The value of the label `mechanism`.
-const MECHANISM: &str = "file";
+/// The value of the label `mechanism` for files.
+const FILE: &str = "file";
+/// How long a configuration waits for the first answers of all services that it names.
+const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 /// How many duplicates of a probe are named in the log.
 const MAX_NAMED: usize = 10;
 
@@ -21,10 +27,11 @@ const MAX_NAMED: usize = 10;
 #[derive(Debug, Clone)]
 pub struct Sources {
     pub probe: Arc<str>,
-    /// Written in the configuration. They come first, so they win over equal ones from a file.
+    /// Written in the configuration. They come first, so they win over equal ones from a source.
     pub fixed: Vec<Target>,
     /// Patterns as seen from the working directory: see [`Pattern::within`].
     pub files: Vec<FileSd>,
+    pub remotes: Vec<Remote>,
 }
 
 /// The targets of one probe.
@@ -44,18 +51,74 @@ pub struct Discovery {
     snapshot: Snapshot,
     decoder: Decoder,
     meters: Meters,
+    /// Without it, services are not asked.
+    network: Option<Network>,
 }
 
 #[derive(Debug, Default)]
 struct Probe {
     fixed: Vec<Target>,
-    sources: BTreeMap<Pattern, FileSource>,
+    sources: BTreeMap<Key, Source>,
     files: BTreeSet<String>,
+}
+
+/// Mechanism and name: what tells a source from the others of its probe.
+type Key = (&'static str, String);
+
+#[derive(Debug)]
+enum Source {
+    Files(FileSource),
+    Remote(Box<RemoteSource>),
+}
+
+impl Source {
+    fn look(&mut self, now: Stamp, decoder: &Decoder) -> bool {
+        match self {
+            Self::Files(source) => source.look(now, decoder),
+            Self::Remote(source) => source.look(),
+        }
+    }
+
+    fn held(&self) -> &Held {
+        match self {
+            Self::Files(source) => source.held(),
+            Self::Remote(source) => source.held(),
+        }
+    }
+
+    fn failures(&self) -> Vec<String> {
+        match self {
+            Self::Files(source) => source.failures(),
+            Self::Remote(source) => source.failures(),
+        }
+    }
+
+    /// When it was last read well, where that is known now.
+    fn read_at(&self, now: Stamp) -> Option<Stamp> {
+        match self {
+            Self::Files(_) => self.failures().is_empty().then_some(now),
+            Self::Remote(source) => source.answered(),
+        }
+    }
+
+    fn modified(&self) -> Vec<(&Path, f64)> {
+        match self {
+            Self::Files(source) => source.modified().collect(),
+            Self::Remote(_) => Vec::new(),
+        }
+    }
 }
 
 impl Discovery {
     pub fn new(decoder: Decoder, meters: Meters) -> Self {
-        Self { probes: BTreeMap::new(), snapshot: Snapshot::default(), decoder, meters }
+        let (probes, snapshot) = (BTreeMap::new(), Snapshot::default());
+        Self { probes, snapshot, decoder, meters, network: None }
+    }
+
+    /// Services are asked from here on.
+    #[must_use]
+    pub fn with_network(self, network: Network) -> Self {
+        Self { network: Some(network), ..self }
     }
 
     /// Takes over a new configuration and reads everything that is new in it. Sources that stay keep their last good
@@ -70,16 +133,23 @@ impl Discovery {
             if let Some((_, files)) = &mut old {
                 probe.files.append(files);
             }
+            let mut known = |key: &Key| old.as_mut().and_then(|(sources, _)| sources.remove(key));
             for config in &sources.files {
                 for pattern in &config.files {
-                    let refresh = config.refresh_interval.get();
-                    let known = old.as_mut().and_then(|(sources, _)| sources.remove(pattern));
-                    let new = || FileSource::new(pattern.clone(), refresh);
-                    let source = probe.sources.entry(pattern.clone());
-                    source.or_insert_with(|| known.unwrap_or_else(new)).set_refresh(refresh);
+                    let key = (FILE, pattern.to_string());
+                    let before = known(&key);
+                    probe.add_files(key, before, pattern, config.refresh_interval.get());
+                }
+            }
+            if let Some(network) = &self.network {
+                for remote in sources.remotes {
+                    let key = (remote.mechanism(), remote.name().to_owned());
+                    let before = known(&key);
+                    probe.add_remote(key, before, remote, network);
                 }
             }
         }
+        self.wait_for_answers();
         for (name, gone) in before {
             self.meters.forget(&name, gone.sources.keys(), &gone.files);
             if !self.probes.contains_key(&name) {
@@ -90,7 +160,18 @@ impl Discovery {
         self.snapshot.clone()
     }
 
-    /// Looks at all files again. Gives all targets when something changed.
+    /// What a service says at once is in the first list already.
+    fn wait_for_answers(&self) {
+        let end = clock::now().boot + FIRST_ANSWERS;
+        let sources = self.probes.values().flat_map(|probe| probe.sources.values());
+        for source in sources {
+            if let Source::Remote(source) = source {
+                source.wait(end.saturating_sub(clock::now().boot));
+            }
+        }
+    }
+
+    /// Looks at all sources again. Gives all targets when something changed.
     pub fn refresh(&mut self, now: Stamp) -> Option<Snapshot> {
         self.look(now, false).then(|| self.snapshot.clone())
     }
@@ -99,9 +180,9 @@ impl Discovery {
     pub fn failures(&self) -> Vec<(Arc<str>, String, String)> {
         let mut failures = Vec::new();
         for (name, probe) in &self.probes {
-            for (pattern, source) in &probe.sources {
+            for ((_, source_name), source) in &probe.sources {
                 let each = source.failures().into_iter();
-                failures.extend(each.map(|why| (name.clone(), pattern.to_string(), why)));
+                failures.extend(each.map(|why| (name.clone(), source_name.clone(), why)));
             }
         }
         failures
@@ -163,10 +244,27 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Probe {
+    fn add_files(&mut self, key: Key, known: Option<Source>, pattern: &Pattern, refresh: Duration) {
+        let mut source = match known {
+            Some(Source::Files(source)) => source,
+            _ => FileSource::new(pattern.clone(), refresh),
+        };
+        source.set_refresh(refresh);
+        self.sources.entry(key).or_insert(Source::Files(source));
+    }
+
+    fn add_remote(&mut self, key: Key, known: Option<Source>, remote: Remote, network: &Network) {
+        let source = match known {
+            Some(Source::Remote(source)) => source.change_to(remote, network),
+            _ => RemoteSource::start(remote, network),
+        };
+        self.sources.entry(key).or_insert(Source::Remote(Box::new(source)));
+    }
+
     /// All targets, without those that would be the same check as an earlier one; and how many those are.
     fn merge(&self, name: &str) -> (Vec<Target>, usize) {
         let fixed = self.fixed.iter().map(|target| (Place::Config, target));
-        let parts = self.sources.values().flat_map(FileSource::parts);
+        let parts = self.sources.values().flat_map(|source| source.held().parts());
         let found = parts.flat_map(|(path, targets)| {
             let numbered = targets.iter().enumerate();
             numbered.map(move |(index, target)| (Place::File(path, index + 1), target))
@@ -224,23 +322,23 @@ impl Meters {
 
     fn tell(&self, name: &str, probe: &mut Probe, now: Stamp) {
         let mut files = BTreeSet::new();
-        for (pattern, source) in &probe.sources {
-            let labels = [name, MECHANISM, pattern.as_str()];
+        for ((mechanism, source_name), source) in &probe.sources {
+            let labels = [name, mechanism, source_name];
             let failed = !source.failures().is_empty();
-            self.targets.with_label_values(&labels).set(signed(source.yields()));
+            self.targets.with_label_values(&labels).set(signed(source.held().yields()));
             self.failed.with_label_values(&labels).set(i64::from(failed));
             let last_success = self.last_success.with_label_values(&labels);
-            if !failed {
-                last_success.set(now.unix_seconds());
+            if let Some(at) = source.read_at(now) {
+                last_success.set(at.unix_seconds());
             }
             for (path, modified) in source.modified() {
                 let path = path.to_string_lossy().into_owned();
-                self.modified.with_label_values(&[name, MECHANISM, &path]).set(modified);
+                self.modified.with_label_values(&[name, FILE, &path]).set(modified);
                 files.insert(path);
             }
         }
         for gone in probe.files.difference(&files) {
-            self.modified.remove_label_values(&[name, MECHANISM, gone]).ok();
+            self.modified.remove_label_values(&[name, FILE, gone]).ok();
         }
         probe.files = files;
     }
@@ -248,17 +346,17 @@ impl Meters {
     fn forget<'a>(
         &self,
         probe: &str,
-        patterns: impl Iterator<Item = &'a Pattern>,
+        sources: impl Iterator<Item = &'a Key>,
         files: &BTreeSet<String>,
     ) {
-        for pattern in patterns {
-            let labels = [probe, MECHANISM, pattern.as_str()];
+        for (mechanism, source) in sources {
+            let labels = [probe, mechanism, source];
             self.targets.remove_label_values(&labels).ok();
             self.failed.remove_label_values(&labels).ok();
             self.last_success.remove_label_values(&labels).ok();
         }
         for file in files {
-            self.modified.remove_label_values(&[probe, MECHANISM, file]).ok();
+            self.modified.remove_label_values(&[probe, FILE, file]).ok();
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `__authorization_type`, `__authorization_credentials_file` | the target's credentials; the secret itself never is a label |
 //! | `__disabled` | why the target is not asked; empty for a target that is |
 //! | `__disabled_until` | first day (UTC) on which it is asked again |
+//! | `__override_KEY` | a key of the module that is set otherwise, as far as it allows; `__override_header_X_Scope` for a header |
 //!
 //! Other labels with `__` in front are dropped, as Prometheus does after relabelling. A label that watchpost sets itself
 //! becomes `exported_…`.
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use super::spec::{check_header, flaw};
 use crate::model::{
     Authorization, Disabled, HINT, InvalidLabel, Labels, RESERVED_LABELS, Secret, Target,
+    override_key,
 };
 
 /// The longest address.
@@ -33,6 +35,7 @@ const AUTHORIZATION_TYPE: &str = "__authorization_type";
 const AUTHORIZATION_FILE: &str = "__authorization_credentials_file";
 const DISABLED: &str = "__disabled";
 const DISABLED_UNTIL: &str = "__disabled_until";
+const OVERRIDE: &str = "__override_";
 
 /// An item of a discovery file: addresses that share labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -94,6 +97,10 @@ fn shared(group: usize, labels: BTreeMap<String, String>) -> Result<Target, Inva
                 meaning(wrong.replace(HINT, "; ").trim_end_matches("; ").to_owned())
             })?;
             target.headers.insert(header, Secret::new(value));
+        } else if let Some(key) = name.strip_prefix(OVERRIDE) {
+            if !value.is_empty() {
+                target.overrides.insert(override_key(key), value);
+            }
         } else if name.starts_with("__") {
             special.insert(name, value);
         } else {
@@ -168,6 +175,9 @@ mod tests {
             ("__authorization_credentials_file", "/run/t"),
             ("__disabled", "not launched"),
             ("__disabled_until", "2027-01-01"),
+            ("__override_method", "HEAD"),
+            ("__override_body", ""),
+            ("__override_header_X_Scope", "two"),
             ("__address__", "x"),
             ("__meta_az", "b"),
             ("job", "theirs"),
@@ -186,6 +196,8 @@ mod tests {
         let disabled = target.disabled.as_ref().unwrap();
         assert_eq!(disabled.reason, "not launched");
         assert!(disabled.until.is_some());
+        let overrides: Vec<_> = target.overrides.iter().map(|(k, v)| (&**k, &**v)).collect();
+        assert_eq!(overrides, [("headers.x-scope", "two"), ("method", "HEAD")]);
         let labels: Vec<_> = target.labels.iter().collect();
         assert_eq!(
             labels,

@@ -5,10 +5,12 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::MAX_ADDRESS_BYTES;
-use crate::model::{Authorization, Disabled, Labels, Period, Secret, Target, mistake};
+use crate::model::{
+    Authorization, Disabled, Labels, Overrides, Period, Secret, Target, mistake, override_key,
+};
 
 /// How often a file is read although nothing says that it changed.
 pub const DEFAULT_REFRESH: Period = Period::from_secs(300);
@@ -44,6 +46,7 @@ impl<'de> Visitor<'de> for TextOrMap {
             headers: written.headers.0,
             authorization: written.authorization,
             disabled: written.disabled,
+            overrides: written.overrides.0,
             labels: written.labels,
         }))
     }
@@ -61,6 +64,64 @@ struct Written {
     headers: Headers,
     authorization: Option<Authorization>,
     disabled: Option<Disabled>,
+    /// Keys of the module that are set otherwise here, as far as it allows.
+    #[serde(default)]
+    overrides: Values,
+}
+
+/// Values by key: each is written as it would be in the module.
+#[derive(Default)]
+struct Values(Overrides);
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = BTreeMap::<String, Value>::deserialize(deserializer)?;
+        let mut values = Overrides::new();
+        for (key, value) in written {
+            let text = match value {
+                Value::Text(text) => text,
+                Value::List(items) => serde_json::Value::from(items).to_string(),
+            };
+            if values.insert(override_key(&key), text).is_some() {
+                return Err(de::Error::custom(mistake(format_args!("{key:?} is given twice"), "")));
+            }
+        }
+        Ok(Self(values))
+    }
+}
+
+/// A text as it was written, or a list of such.
+enum Value {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrList;
+
+        impl<'de> Visitor<'de> for TextOrList {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value, or a list of values")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+                Ok(Value::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(Value::List(list))
+            }
+        }
+
+        deserializer.deserialize_str(TextOrList)
+    }
 }
 
 /// What can be an address or a name: not empty, without blanks and signs that cannot be printed.
@@ -155,9 +216,12 @@ mod tests {
         let target = read(
             r#"{"target": "m:25", "hostname": "mx", "labels": {"tier": "mail"},
                 "headers": {"X-Key": "secret"}, "authorization": {"credentials_file": "f"},
-                "disabled": {"until": "2027-01-01", "reason": "not launched"}}"#,
+                "disabled": {"until": "2027-01-01", "reason": "not launched"},
+                "overrides": {"method": "HEAD", "headers.X-Scope": "b"}}"#,
         )
         .unwrap();
+        assert_eq!(target.overrides["method"], "HEAD");
+        assert_eq!(target.overrides["headers.x-scope"], "b");
         assert_eq!((target.address.as_str(), target.hostname.as_deref()), ("m:25", Some("mx")));
         assert_eq!(target.labels.get("tier"), Some("mail"));
         assert_eq!(target.headers["X-Key"].reveal(), "secret");

@@ -11,9 +11,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Site;
+use super::beats::{self, DeadmanJson};
 use super::notices::Notices;
 use crate::board::{Cell, News, Run};
 use crate::clock;
+use crate::deadman::Planned;
 use crate::model::{Headcount, Outcome, RunResult, Stamp, Status, Unknown, View};
 
 /// What `/api/v1/status` may be asked for.
@@ -35,6 +37,10 @@ pub(super) struct Answer {
     blind: bool,
     probes: Vec<ProbeJson>,
     checks: Vec<CheckJson>,
+    /// Dead man's switches, as in `/api/v1/deadman`.
+    deadman: Vec<DeadmanJson>,
+    /// Pauses of switches and probes that are not over.
+    pauses: Vec<Planned>,
     /// Those that this watchpost sends.
     heartbeats: Vec<crate::heartbeat::View>,
     /// `null` where this watchpost does not notify.
@@ -135,6 +141,7 @@ pub(super) async fn status(
         })
         .map(|(cell, view)| check(cell, &view, now))
         .collect();
+    let beats = site.beats();
     Json(Answer {
         watchpost: about.id.clone(),
         region: about.region.clone(),
@@ -143,6 +150,8 @@ pub(super) async fn status(
         blind: site.board.is_blind(),
         probes,
         checks,
+        deadman: beats.as_deref().map(beats::shown).unwrap_or_default(),
+        pauses: beats.as_deref().map(|it| it.board().planned(now)).unwrap_or_default(),
         heartbeats: site.heartbeats(),
         notifications: site.book().map(|book| Notices::of(&book)),
     })

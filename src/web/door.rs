@@ -1,5 +1,6 @@
 //! What every request passes before a route is chosen: access, then the prefix of all paths.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,6 +12,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::access::Access;
+use super::peer::Peer;
 use super::plain_error;
 
 /// Where our paths begin, and where people reach us.
@@ -66,7 +68,8 @@ impl Door {
         Self { routes: TowerToHyperService::new(router), prefix: Arc::new(prefix), access }
     }
 
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response {
+    pub(super) async fn answer(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response {
+        request.extensions_mut().insert(Peer(peer));
         let Some(access) = &self.access else { return self.route(request).await };
         let passed = access.admit(request.headers()).await;
         let mut response = match passed.refusal {

@@ -15,17 +15,20 @@ mod logs;
 mod metrics;
 mod notices;
 mod page;
+mod peer;
 mod probe;
 mod serve;
 
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use axum::{Extension, Router};
 use prometheus::{Gauge, Histogram, HistogramVec, IntCounterVec, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -39,8 +42,9 @@ pub use serve::serve;
 use crate::board::Board;
 use crate::book::Book;
 use crate::clock;
+use crate::deadman::Key;
 use crate::heartbeat::View;
-use crate::model::family;
+use crate::model::{Network, Secret, family};
 use crate::probe::OnDemand;
 use probe::Probing;
 
@@ -61,6 +65,10 @@ pub struct About {
     pub has_targets: bool,
     /// Whether a heartbeat tells somebody when this machine dies.
     pub has_heartbeat: bool,
+    /// Proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Vec<Network>,
+    /// What whoever pauses must present.
+    pub api_key_file: Option<PathBuf>,
 }
 
 /// What all handlers share.
@@ -145,6 +153,32 @@ impl Site {
 
     fn heartbeats(&self) -> Vec<View> {
         self.heartbeats.load().iter().map(|seen| seen.borrow().clone()).collect()
+    }
+
+    /// Who sent a request, as far as can be trusted.
+    fn sender(&self, peer: Option<Extension<peer::Peer>>, headers: &HeaderMap) -> Option<IpAddr> {
+        let Extension(peer::Peer(ip)) = peer?;
+        Some(peer::sender(ip, headers, &self.about.load().trusted_proxies))
+    }
+
+    /// Whether what was presented lets its bearer change something. Without a key everybody whom the door lets in may; a
+    /// key that cannot be read lets nobody.
+    async fn opens_api(&self, presented: Option<Vec<u8>>) -> bool {
+        let Some(path) = self.about.load().api_key_file.clone() else { return true };
+        let Some(presented) = presented else { return false };
+        match tokio::fs::read_to_string(&path).await {
+            Ok(text) if !text.trim().is_empty() => {
+                Key::new(&Secret::new(text.trim().to_owned())).matches(&presented)
+            }
+            Ok(_) => {
+                tracing::error!(path = %path.display(), "the key of the API is empty");
+                false
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the key of the API cannot be read");
+                false
+            }
+        }
     }
 
     fn beats(&self) -> Option<Arc<Beats>> {

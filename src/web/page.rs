@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 
 use super::escape::Escaped;
-use super::{About, Site, heartbeats, notices};
+use super::{About, Site, beats, heartbeats, notices};
 use crate::board::{Cell, GroupView, Index, Run};
 use crate::clock;
 use crate::model::{Headcount, RunResult, Stamp, Status, View};
@@ -58,6 +58,9 @@ impl Page<'_> {
         self.head(&mut html, count);
         self.next_steps(&mut html);
         heartbeats::section(&mut html, &self.site.heartbeats(), self.now);
+        if let Some(beats) = self.site.beats() {
+            beats::section(&mut html, &beats);
+        }
         if let Some(book) = self.site.book() {
             notices::section(&mut html, &book);
         }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ impl Porter {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let serving = self.serve_one(stream);
+                Ok((stream, peer)) => {
+                    let serving = self.serve_one(stream, peer.ip());
                     self.connections.spawn(async move {
                         serving.await;
                         drop(permit);
@@ -81,13 +81,17 @@ impl Porter {
         }
     }
 
-    fn serve_one(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+    fn serve_one(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let door = self.door.clone();
         let stop = self.stop.clone();
         async move {
             stream.set_nodelay(true).ok();
             let Some(access) = door.access.clone().filter(|access| access.speaks_tls()) else {
-                return converse(stream, door, stop).await;
+                return converse(stream, peer, door, stop).await;
             };
             let Some(config) = access.tls().await else {
                 // Nobody can be told without shaking hands.
@@ -95,7 +99,7 @@ impl Porter {
             };
             let shaking = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(HEADER_TIMEOUT, shaking).await {
-                Ok(Ok(stream)) => converse(stream, door, stop).await,
+                Ok(Ok(stream)) => converse(stream, peer, door, stop).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                 Err(_) => tracing::debug!("a handshake took too long"),
             }
@@ -103,7 +107,7 @@ impl Porter {
     }
 }
 
-async fn converse<S>(stream: S, door: Door, stop: CancellationToken)
+async fn converse<S>(stream: S, peer: IpAddr, door: Door, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -120,7 +124,7 @@ where
     builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS);
     let service = service_fn(move |request| {
         let door = door.clone();
-        async move { Ok::<_, Infallible>(door.answer(request).await) }
+        async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

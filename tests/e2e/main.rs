@@ -6,12 +6,15 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time and read the environment")]
 
 mod browser;
+mod closed_loop;
 mod deploy;
 mod netns;
 mod program;
 mod prometheus;
 mod regions;
+mod scrapes;
 mod services;
+mod side_by_side;
 mod snippets;
 
 #[expect(dead_code, unused_imports, reason = "shared with the other test binary")]
@@ -21,3 +24,7 @@ mod support;
 #[expect(dead_code, reason = "shared with the demonstration")]
 #[path = "../../examples/demo/estate.rs"]
 mod demo;
+
+#[expect(dead_code, reason = "shared with the other test binary")]
+#[path = "../it/compat/bench/mod.rs"]
+mod bench;

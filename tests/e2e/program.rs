@@ -1,7 +1,8 @@
 //! Programs of the system, started on ports of their own and ended when dropped.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,25 @@ impl Running {
     }
 
     pub(crate) fn listening_at(command: &mut Command, address: SocketAddr) -> Self {
-        let mut running = Self::start(command);
+        Self::start(command).until_listening(command, address)
+    }
+
+    /// Starts it with what it says in a file, and waits until it listens on a port of loopback.
+    pub(crate) fn listening_with_log(command: &mut Command, port: u16, log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).unwrap();
+        let again = file.try_clone().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(file).stderr(again).spawn().unwrap();
+        Self(child).until_listening(command, (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Ends it at once, without a chance to say goodbye.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    fn until_listening(self, command: &Command, address: SocketAddr) -> Self {
+        let mut running = self;
         let end = Instant::now() + PATIENCE;
         while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
             let ended = running.0.try_wait().unwrap();

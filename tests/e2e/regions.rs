@@ -1,8 +1,11 @@
 //! Regions in network namespaces: what each sees, what all say together, and what a cut between them does.
 
+#![expect(clippy::float_cmp, reason = "metrics that are 0 or 1 are exactly that")]
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -10,6 +13,7 @@ use tokio::net::TcpListener;
 use crate::netns::{Cable, Host, World, apart};
 use crate::program::{Running, installed};
 use crate::prometheus::{Prometheus, value};
+use crate::support::fakes::{Incident, PagerDuty};
 use crate::support::watchpost::Watchpost;
 use crate::support::web::{Web, ok};
 
@@ -197,7 +201,7 @@ async fn an_outage_beside_a_partition_is_seen(estate: &mut Estate) {
     assert_eq!(down[0]["metric"]["job"], "shop");
     assert_eq!(down[0]["metric"]["severity"], "critical");
     let regions = estate.until("watchpost:target:down_regions{job=\"shop\"}", 1).await;
-    assert!((value(&regions[0]) - 2.0).abs() < 1e-9, "{regions:?}");
+    assert!(value(&regions[0]) == 2.0, "{regions:?}");
     let text = alert_text(&estate.prometheus, "WatchpostDownInRegions").await;
     assert!(text.contains("us says connect_refused (phase connect)."), "{text}");
     assert!(text.contains("ap says connect_refused (phase connect)."), "{text}");
@@ -253,5 +257,240 @@ fn an_outage_is_seen_by_k_of_n_regions_and_a_partition_is_not_an_outage() {
         // One page for one outage, whoever saw it.
         let paged = firing("WatchpostDownInRegions", "");
         assert_eq!(ever(&estate.prometheus, &paged).await, 1);
+    });
+}
+
+// ---- two regions that watch each other
+
+/// Of each region: its name, the last part of its address, and the switch that its peer keeps for it.
+const PEERS: [(&str, u8, &str); 2] = [
+    ("eu", 11, "8f1f9bd4-7a35-4d1e-9a61-0f8f6c1a2b01"),
+    ("us", 12, "8f1f9bd4-7a35-4d1e-9a61-0f8f6c1a2b02"),
+];
+/// The switch that both keep for a job.
+const BACKUP: &str = "8f1f9bd4-7a35-4d1e-9a61-0f8f6c1a2b03";
+const PAGER: &str = "10.0.1.90:8080";
+/// The switches wait for 5 + 10 s, a cut is blindness after some 8 s, pages that failed are tried again.
+const PAGED: Duration = Duration::from_secs(90);
+
+struct Peers {
+    hosts: Vec<(Host, Cable, Watchpost)>,
+    job: (Host, Vec<Running>),
+    pagerduty: PagerDuty,
+    _folders: Vec<TempDir>,
+    _page: Web,
+    _world: World,
+}
+
+impl Peers {
+    fn start(mut world: World) -> Self {
+        world.bridge("front", "10.0.1.1/24");
+        let pager = world.host("pager");
+        world.plug(&pager, "front", "10.0.1.90/24", Duration::ZERO);
+        let listener = TcpListener::from_std(pager.listen(PAGER)).unwrap();
+        let pagerduty = PagerDuty::on(listener, &["k1"]);
+        let internet = world.host("internet");
+        world.plug(&internet, "front", "10.0.1.2/24", Duration::ZERO);
+        let reference = page(&internet, "10.0.1.2:443");
+        let mut folders = Vec::new();
+        let hosts = PEERS.map(|(name, number, _)| {
+            let host = world.host(name);
+            let latency = Duration::from_millis(5);
+            let cable = world.plug(&host, "front", &format!("10.0.1.{number}/24"), latency);
+            let folder = tempfile::tempdir().unwrap();
+            let watchpost = Self::watchpost(&host, name, number, folder.path());
+            folders.push(folder);
+            (host, cable, watchpost)
+        });
+        let job = world.host("job");
+        world.plug(&job, "front", "10.0.1.30/24", Duration::ZERO);
+        let pings = PEERS.map(|(_, number, _)| ping_for_ever(&job, number)).into();
+        Self {
+            hosts: hosts.into(),
+            job: (job, pings),
+            pagerduty,
+            _folders: folders,
+            _page: reference,
+            _world: world,
+        }
+    }
+
+    fn watchpost(host: &Host, name: &str, number: u8, folder: &Path) -> Watchpost {
+        let (peer, address, _) = PEERS.into_iter().find(|peer| peer.0 != name).unwrap();
+        let [ours, theirs] =
+            [name, peer].map(|who| PEERS.into_iter().find(|row| row.0 == who).unwrap().2);
+        let config = folder.join("watchpost.yml");
+        let text = format!(
+            "watchpost: {{ id: {name}-1, region: {name} }}\n\
+             modules: {{ open: {{ prober: tcp, timeout: 1s }} }}\n\
+             references: ['10.0.1.2:443']\n\
+             probes:\n  - {{ name: own-door, module: open, interval: 1s, pipeline: true, targets: ['10.0.1.{number}:9116'] }}\n\
+             deadman:\n\
+             \x20 - {{ name: region-{peer}, interval: 5s, grace: 10s, uuid: {theirs}, notify: [oncall] }}\n\
+             \x20 - {{ name: backup, interval: 5s, grace: 10s, uuid: {BACKUP}, notify: [oncall] }}\n\
+             heartbeats:\n\
+             \x20 - name: to-{peer}\n    interval: 5s\n    timeout: 2s\n\
+             \x20   healthchecks: {{ url: 'http://10.0.1.{address}:9116/ping/{ours}' }}\n\
+             \x20   when: [{{ probe: own-door }}]\n\
+             receivers:\n  - {{ name: oncall, timeout: 2s, resolve_after: 1s, pagerduty: {{ routing_key: k1, url: 'http://{PAGER}/v2/enqueue' }} }}\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = host.command(env!("CARGO_BIN_EXE_watchpost"));
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", folder.join("book").display()))
+            .arg(format!("--web.listen-address=10.0.1.{number}:9115"))
+            .arg(format!("--beats.listen-address=10.0.1.{number}:9116"));
+        Watchpost::spawn(&mut command)
+    }
+
+    /// Everything that a person was told of, in short: what opened and has not ended.
+    fn open(&self) -> Vec<String> {
+        let mut open: BTreeMap<String, String> = BTreeMap::new();
+        for incident in self.pagerduty.history() {
+            match incident {
+                Incident::Opened { key, summary, .. } => drop(open.insert(key, summary)),
+                Incident::Resolved { key, .. } => drop(open.remove(&key)),
+            }
+        }
+        open.into_values().collect()
+    }
+
+    /// Waits until exactly these are open: for each a word of its summary.
+    async fn until_open(&self, words: &[&str]) {
+        eprintln!("waiting until these are open: {words:?}");
+        let end = Instant::now() + PAGED;
+        loop {
+            let open = self.open();
+            let named = words.iter().all(|word| open.iter().any(|summary| summary.contains(word)));
+            if named && open.len() == words.len() {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "not {words:?} but {open:?}\n{:#?}\n{}\n{}",
+                self.pagerduty.history(),
+                self.hosts[0].2.log(),
+                self.hosts[1].2.log(),
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// How often incidents with this word in their summary were opened.
+    fn opened(&self, word: &str) -> usize {
+        let history = self.pagerduty.history();
+        let opened = history.iter().filter(
+            |incident| matches!(incident, Incident::Opened { summary, .. } if summary.contains(word)),
+        );
+        opened.count()
+    }
+}
+
+/// A job far away that tells a region every second that it is well.
+fn ping_for_ever(job: &Host, number: u8) -> Running {
+    let mut command = job.command("sh");
+    let url = format!("http://10.0.1.{number}:9116/ping/{BACKUP}");
+    command.args(["-c", "while :; do curl -fsS -m 1 -o /dev/null \"$0\"; sleep 1; done", &url]);
+    Running::start(&mut command)
+}
+
+/// No way between the two, and every other way open: each says that the other is silent, and nothing else.
+async fn peers_apart(peers: &Peers) {
+    for (index, (host, _, _)) in peers.hosts.iter().enumerate() {
+        let other = PEERS[1 - index].1;
+        host.run("ip", &format!("route add unreachable 10.0.1.{other}/32"));
+    }
+    peers.until_open(&["region-us", "region-eu"]).await;
+    for (index, (host, _, watchpost)) in peers.hosts.iter().enumerate() {
+        watchpost.until("watchpost_blind", &[], |blind| blind == 0.0).await;
+        let other = PEERS[1 - index].1;
+        host.run("ip", &format!("route del unreachable 10.0.1.{other}/32"));
+    }
+    peers.until_open(&[]).await;
+    assert_eq!((peers.opened("region-us"), peers.opened("region-eu")), (1, 1));
+    assert_eq!(peers.opened("backup"), 0);
+}
+
+/// The job reaches one of the two: one incident, from the one that misses it, and no word from the other.
+async fn subject_reachable_from_one(peers: &Peers) {
+    let (job, _) = &peers.job;
+    job.run("ip", "route add unreachable 10.0.1.11/32");
+    peers.until_open(&["backup"]).await;
+    let up = ["job=\"backup\"", "status=\"up\""];
+    peers.hosts[1].2.until("probe_status", &up, |up| up == 1.0).await;
+    job.run("ip", "route del unreachable 10.0.1.11/32");
+    peers.until_open(&[]).await;
+    assert_eq!(peers.opened("backup"), 1);
+}
+
+/// The job is dead, and both say so: one incident.
+async fn subject_dead(peers: &mut Peers) {
+    peers.job.1.clear();
+    peers.until_open(&["backup"]).await;
+    for (_, _, watchpost) in &peers.hosts {
+        let down = ["job=\"backup\"", "status=\"down\""];
+        watchpost.until("probe_status", &down, |down| down == 1.0).await;
+        let sent = ["receiver=\"oncall\""];
+        watchpost.until("watchpost_outbox_depth", &sent, |depth| depth == 0.0).await;
+    }
+    assert_eq!(peers.opened("backup"), 2, "one before, and one for both");
+    let pings = PEERS.map(|(_, number, _)| ping_for_ever(&peers.job.0, number));
+    peers.job.1.extend(pings);
+    peers.until_open(&[]).await;
+}
+
+/// A region that is cut off altogether falls silent and is missed by the other. It holds back what it cannot know, and
+/// when it is joined again it tells of itself only.
+async fn all_cut(peers: &Peers) {
+    let (_, cable, watchpost) = &peers.hosts[0];
+    let before = peers.opened("backup");
+    cable.cut();
+    peers.until_open(&["region-eu"]).await;
+    let page = peers.hosts[0].0.command("curl");
+    until_inside(page, "watchpost_blind 1").await;
+    // Long enough for its own switches to have run out.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    cable.join();
+    watchpost.until("watchpost_blind", &[], |blind| blind == 0.0).await;
+    peers.until_open(&[]).await;
+    assert_eq!(peers.opened("region-eu"), 2, "once when apart, once now");
+    assert_eq!(peers.opened("region-us"), 1, "the blind one accuses nobody");
+    assert_eq!(peers.opened("backup"), before, "nor the job");
+    assert!(peers.opened("blind") <= 1, "{:?}", peers.pagerduty.history());
+}
+
+/// Asks a watchpost inside of its own host, where no cable is needed.
+async fn until_inside(mut curl: std::process::Command, line: &str) {
+    curl.args(["-fsS", "-m", "2", "http://10.0.1.11:9115/metrics"]);
+    let end = Instant::now() + PAGED;
+    loop {
+        let page = curl.output().unwrap();
+        let page = String::from_utf8_lossy(&page.stdout).into_owned();
+        if page.contains(line) {
+            return;
+        }
+        assert!(Instant::now() < end, "no {line} in\n{page}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[test]
+fn two_regions_are_cut_apart_and_joined_again() {
+    if installed("curl").is_none() {
+        return;
+    }
+    apart("regions::two_regions_are_cut_apart_and_joined_again", |world| async move {
+        let mut peers = Peers::start(world);
+        for (_, _, watchpost) in &peers.hosts {
+            for job in ["job=\"backup\"", "job=\"region-"] {
+                let up = [job, "status=\"up\""];
+                watchpost.until("probe_status", &up, |up| up == 1.0).await;
+            }
+        }
+        peers_apart(&peers).await;
+        subject_reachable_from_one(&peers).await;
+        subject_dead(&mut peers).await;
+        all_cut(&peers).await;
     });
 }

@@ -187,3 +187,39 @@ fn init_writes_what_can_be_run() {
     assert_eq!(code, 2, "an existing file is kept");
     assert!(errors.contains("--force"), "{errors}");
 }
+
+#[test]
+fn a_missing_secret_is_named_with_its_remedy_before_it_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("w.yml");
+    let text = "receivers:\n  - { name: oncall, pagerduty: { routing_key_file: pager/key } }\n\
+                deadman:\n  - name: backup\n    interval: 1h\n    key_file: beats\n    notify: [oncall]\n\
+                modules: { page: { prober: http } }\n\
+                probes: [{ name: p, module: page, interval: 1s, targets: ['http://127.0.0.1:1/'], labels: { log_file: none } }]\n";
+    std::fs::write(&config, text).unwrap();
+    std::fs::write(folder.path().join("beats"), "").unwrap();
+    let check = || run(&["check-config", config.to_str().unwrap()]);
+    let (code, _, said) = check();
+    assert_eq!(code, 0, "a configuration is checked where its secrets are not: {said}");
+    let key = folder.path().join("pager/key");
+    for wanted in [
+        format!("warning: routing_key_file: {} does not exist", key.display()),
+        "w.yml:2:".to_owned(),
+        "= help: put the routing_key into this file, or mount the Secret that holds it".to_owned(),
+        format!("warning: key_file: {} is empty", folder.path().join("beats").display()),
+        "w.yml:6:".to_owned(),
+    ] {
+        assert!(said.contains(&wanted), "{wanted} is not in\n{said}");
+    }
+    assert!(!said.contains("log_file"), "{said}");
+    // It is said at the start too, which goes on: the file may come.
+    let book = format!("--storage.path={}", folder.path().join("book").display());
+    let watchpost = Watchpost::start_with(&config, &[&book]);
+    assert!(watchpost.log().contains("pager/key does not exist"), "{}", watchpost.log());
+    drop(watchpost);
+    std::fs::create_dir(folder.path().join("pager")).unwrap();
+    std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
+    std::fs::write(folder.path().join("beats"), "fedcba9876543210fedcba9876543210\n").unwrap();
+    let (code, _, said) = check();
+    assert_eq!((code, said.as_str()), (0, ""));
+}

@@ -51,6 +51,7 @@ impl Estate {
             probe: "p".into(),
             fixed: fixed.iter().map(|t| Target::plain(*t)).collect(),
             files: vec![FileSd { files: files.collect(), refresh_interval }],
+            remotes: Vec::new(),
         }
     }
 

@@ -10,22 +10,22 @@ use crate::notify_delivery::until;
 use crate::support::fakes::{API_KEY, Mood, PagerDuty, Service, TELEMETRY_KEY};
 use crate::support::watchpost::{Watchpost, get};
 
-const UUID: &str = "c5d1f1e0-8b67-4c5f-9d43-0b5a2d0b7f11";
-const CHECK: &str = "1a2b3c4d-8b67-4c5f-9d43-0b5a2d0b7f12";
+pub(crate) const UUID: &str = "c5d1f1e0-8b67-4c5f-9d43-0b5a2d0b7f11";
+pub(crate) const CHECK: &str = "1a2b3c4d-8b67-4c5f-9d43-0b5a2d0b7f12";
 /// Longer than any two beats of these tests are apart.
 const LONGER_THAN_A_BEAT: Duration = Duration::from_secs(7);
 
 /// Everything that evidence comes from, and a service.
-struct Estate {
-    pagerduty: PagerDuty,
+pub(crate) struct Estate {
+    pub(crate) pagerduty: PagerDuty,
     /// What the probe of the pipeline asks.
     part: Option<TcpListener>,
-    address: String,
-    folder: tempfile::TempDir,
+    pub(crate) address: String,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Estate {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let part = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = part.local_addr().unwrap().to_string();
         let pagerduty = PagerDuty::start(&["k1"]).await;
@@ -33,7 +33,7 @@ impl Estate {
     }
 
     /// A configuration with these heartbeats, each gated on all evidence there is.
-    fn config(&self, heartbeats: &[String]) -> String {
+    pub(crate) fn config(&self, heartbeats: &[String]) -> String {
         let when = "when: [{ deadman: alerting }, { probe: part }, { receiver: oncall }]";
         let beats: String = heartbeats
             .iter()
@@ -52,7 +52,7 @@ impl Estate {
         )
     }
 
-    fn run(&self, config: &str, more: &[&str]) -> Watchpost {
+    pub(crate) fn run(&self, config: &str, more: &[&str]) -> Watchpost {
         let path = self.folder.path().join("w.yml");
         std::fs::write(&path, config).unwrap();
         self.run_file(&path, more)
@@ -67,7 +67,7 @@ impl Estate {
 }
 
 /// `beat: hc` for a check of the service.
-fn healthchecks(name: &str, service: &Service, check: &str) -> String {
+pub(crate) fn healthchecks(name: &str, service: &Service, check: &str) -> String {
     format!(
         "name: {name}, interval: 5s, timeout: 2s, healthchecks: {{ url: '{}/{check}' }}",
         service.http.url
@@ -75,7 +75,7 @@ fn healthchecks(name: &str, service: &Service, check: &str) -> String {
 }
 
 /// The same at Cronitor, with read-back.
-fn cronitor(name: &str, service: &Service, key: &str, monitor: &str) -> String {
+pub(crate) fn cronitor(name: &str, service: &Service, key: &str, monitor: &str) -> String {
     let url = &service.http.url;
     format!(
         "name: {name}, interval: 5s, timeout: 2s, cronitor: {{ url: '{url}/p/{key}/{monitor}', api_key: {API_KEY}, \
@@ -91,17 +91,17 @@ fn snitch(name: &str, service: &Service, token: &str) -> String {
     )
 }
 
-async fn ping(watchpost: &Watchpost, tail: &str) {
+pub(crate) async fn ping(watchpost: &Watchpost, tail: &str) {
     assert_eq!(get(&watchpost.url(&format!("/ping/{UUID}{tail}"))).await.0, 200);
 }
 
-async fn gate(watchpost: &Watchpost, gate: &str, open: f64) {
+pub(crate) async fn gate(watchpost: &Watchpost, gate: &str, open: f64) {
     let label = format!("gate=\"{gate}\"");
     watchpost.until("watchpost_heartbeat_gate_open", &[&label], |value| value == open).await;
 }
 
 /// Watches for longer than a beat takes to come, after giving one that was on its way the time to arrive.
-async fn no_more_beats(service: &Service) {
+pub(crate) async fn no_more_beats(service: &Service) {
     let end = Instant::now() + Duration::from_secs(1);
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -45,6 +45,7 @@ pub(crate) fn settings(ahead: &Arc<Mutex<Duration>>, die_at: Option<Boundary>) -
         grace: Duration::from_millis(200),
         clock: Arc::new(move || -> Stamp { clock::now().plus(*ahead.lock().unwrap()) }),
         die_at,
+        ..Settings::default()
     }
 }
 

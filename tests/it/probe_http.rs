@@ -376,6 +376,45 @@ async fn https_speaks_both_versions() {
     }
 }
 
+/// Answers over HTTP/2 with a head, and with a body a while after it.
+async fn late(shown: super::support::certs::Shown) -> Peer {
+    let acceptor = Tls { alpn: vec![&b"h2"[..]], ..Tls::new(shown) }.acceptor();
+    Peer::new(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = hyper::service::service_fn(|_| async {
+                let pieces = futures_util::stream::unfold(0, |sent| async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    let data = bytes::Bytes::from_static(b"late");
+                    let frame = hyper::body::Frame::data(data);
+                    (sent < 3).then(|| (Ok::<_, std::convert::Infallible>(frame), sent + 1))
+                });
+                let body = http_body_util::StreamBody::new(pieces);
+                Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+            });
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let server = hyper::server::conn::http2::Builder::new(executor);
+            server.serve_connection(io, service).await.ok();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_over_http2_may_come_long_after_the_head() {
+    let root = Authority::root("root");
+    let shown = root.leaf(&Leaf { names: &["localhost"], ..Leaf::default() });
+    let peer = late(shown).await;
+    let spec = json!({"prober": "http", "http": {
+        "preferred_ip_protocol": "ip4", "valid_http_versions": ["HTTP/2.0"],
+        "fail_if_body_not_matches_regexp": ["^(late){3}$"], "tls_config": {"ca": root.pem()},
+    }});
+    let outcome = probe(spec, format!("https://{}/", peer.by_name())).await;
+    assert_eq!(reason(&outcome), "pass", "{}", outcome.answer);
+}
+
 #[tokio::test]
 async fn a_bad_certificate_fails_with_its_facts() {
     let root = Authority::root("root");

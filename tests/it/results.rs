@@ -394,6 +394,17 @@ fn what_was_in_doubt_is_blamed_on_nobody_when_no_reference_answers() {
 }
 
 #[test]
+fn what_speaks_of_a_blind_time_makes_nothing_worse() {
+    let mut estate = Estate::with(vec![check("a:1")]);
+    let id = check("a:1").id;
+    drop(estate.record(id, Answer::Pass));
+    let finished = Finished { id, outcome: outcome(estate.now, refused()), early: false };
+    assert!(estate.ledger.hold(finished, estate.now).changes.checks.is_empty());
+    assert_eq!(estate.status(id), Status::Up);
+    assert_eq!(estate.record(id, refused()).changes.checks[0].to, Status::Down);
+}
+
+#[test]
 fn a_disabled_target_is_paused_until_its_day() {
     let mut target = Target::plain("a:1");
     let until = Some("2027-01-16".parse().unwrap());
@@ -411,11 +422,24 @@ fn a_disabled_target_is_paused_until_its_day() {
 fn a_pause_by_hand_outlives_a_reload() {
     let mut estate = Estate::with(vec![check("a:1")]);
     let id = check("a:1").id;
-    assert_eq!(estate.ledger.pause(id, estate.now).checks[0].to, Status::Paused);
+    assert_eq!(estate.ledger.set_paused("web", true, estate.now).checks[0].to, Status::Paused);
+    assert!(estate.ledger.set_paused("web", true, estate.now).checks.is_empty());
     drop(estate.ledger.apply(vec![check("a:1")], estate.now));
     assert!(estate.ledger.tick(estate.now).checks.is_empty());
     assert_eq!(estate.status(id), Status::Paused);
-    assert_eq!(estate.ledger.resume(id, estate.now).checks[0].to, Status::Unknown);
+    assert_eq!(estate.ledger.set_paused("web", false, estate.now).checks[0].to, Status::Unknown);
+}
+
+/// What was paused when the process ended and is no more would otherwise stay so for ever.
+#[test]
+fn a_pause_from_before_a_restart_holds_only_if_it_is_said_again() {
+    let mut estate = Estate::new();
+    let id = check("a:1").id;
+    estate.ledger.restore(id, Status::Paused, estate.now);
+    drop(estate.ledger.apply(vec![check("a:1")], estate.now));
+    assert_eq!(estate.status(id), Status::Unknown);
+    let recorded = estate.record(id, Answer::Pass);
+    assert_eq!(recorded.changes.checks[0].to, Status::Up);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The tree: scalars, lists and mappings, each with its place, and ways to walk it.
 
-use super::scalar::Scalar;
-use super::source::Position;
+use std::sync::Arc;
+
+use super::scalar::{Scalar, Style};
+use super::source::{Position, Source};
 
 /// One value with its place.
 #[derive(Debug, Clone)]
@@ -34,6 +36,50 @@ impl Entry {
 }
 
 impl Node {
+    /// The whole of a source as one scalar.
+    pub fn scalar_of(source: &Arc<Source>, style: Style) -> Self {
+        let scalar = Scalar { text: Arc::clone(&source.text), raw: None, style, tag: None };
+        let at = Position::start(source);
+        Self { kind: Kind::Scalar(scalar), at, secret: false }
+    }
+
+    /// A list that stands where its first item does.
+    pub fn list_of(items: Vec<Self>) -> Self {
+        let at = items
+            .first()
+            .map_or_else(|| Position::start(&Arc::new(Source::inline(""))), |item| item.at.clone());
+        Self { kind: Kind::Sequence(items), at, secret: false }
+    }
+
+    /// Puts `value` at the end of `path`, in place of what stands there; the case of the last key does not count.
+    /// Mappings on the way are made where nothing is.
+    pub fn set(&mut self, path: &[&str], value: Self) {
+        let Some((step, rest)) = path.split_first() else {
+            *self = value;
+            return;
+        };
+        if !matches!(self.kind, Kind::Mapping(_)) {
+            self.kind = Kind::Mapping(Vec::new());
+        }
+        let Kind::Mapping(entries) = &mut self.kind else { return };
+        let is_step = |entry: &Entry| {
+            entry.name() == *step || (rest.is_empty() && entry.name().eq_ignore_ascii_case(step))
+        };
+        let at = entries.iter().position(is_step).unwrap_or_else(|| {
+            let key = Source::named(&value.at.source.name, step);
+            let key = Self::scalar_of(&Arc::new(key), Style::Plain);
+            let nothing = Source::named(&value.at.source.name, "");
+            let nothing = Self::scalar_of(&Arc::new(nothing), Style::Plain);
+            entries.push(Entry { key, value: nothing });
+            entries.len() - 1
+        });
+        entries[at].value.set(rest, value);
+    }
+
+    pub const fn is_list(&self) -> bool {
+        matches!(self.kind, Kind::Sequence(_))
+    }
+
     /// Where it stands; an alias stands where its anchor does.
     pub fn at(&self) -> &Position {
         &self.at

@@ -1,20 +1,20 @@
 //! hyper's connection, polled by whoever waits for the answer.
 
-use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::client::conn::{http1, http2};
-use hyper::rt::Executor;
 
 use super::payload::Payload;
 use super::tap::Tap;
+use crate::net::tasks::Tasks;
 
 /// The connection's side of an exchange.
 pub(super) enum Drive {
     Http1(Box<http1::Connection<Tap, Payload>>),
     Http2(Box<http2::Connection<Tap, Payload, Tasks>>, Tasks),
+    /// hyper's side takes no more requests, and the answer may still be on its way.
+    Remaining(Tasks),
     Done,
 }
 
@@ -27,13 +27,22 @@ impl Drive {
                 tasks.advance(cx);
                 Pin::new(connection.as_mut()).poll(cx)
             }
+            Self::Remaining(tasks) => {
+                tasks.advance(cx);
+                return None;
+            }
             Self::Done => return None,
         };
         match ended {
             Poll::Pending => None,
             Poll::Ready(result) => {
-                // The frames that are still queued for an h2 connection are lost with it, and nobody waits for them.
-                *self = Self::Done;
+                let ended = std::mem::replace(self, Self::Done);
+                // It ends as soon as nobody can send another request; the connection itself is one of the tasks.
+                if let Self::Http2(_, tasks) = ended
+                    && result.is_ok()
+                {
+                    *self = Self::Remaining(tasks);
+                }
                 result.err()
             }
         }
@@ -45,40 +54,8 @@ impl std::fmt::Debug for Drive {
         f.write_str(match self {
             Self::Http1(_) => "Http1",
             Self::Http2(..) => "Http2",
+            Self::Remaining(_) => "Remaining",
             Self::Done => "Done",
         })
-    }
-}
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// The tasks that hyper wants to spawn for h2 (the connection itself, request bodies): kept here and polled in place.
-#[derive(Clone, Default)]
-pub(super) struct Tasks(Arc<Mutex<Vec<Task>>>);
-
-impl Tasks {
-    pub(super) fn advance(&self, cx: &mut Context<'_>) {
-        let mut running = std::mem::take(&mut *self.lock());
-        running.retain_mut(|task| task.as_mut().poll(cx).is_pending());
-        let mut kept = self.lock();
-        let started_meanwhile = !kept.is_empty();
-        running.append(&mut kept);
-        *kept = running;
-        if started_meanwhile {
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Task>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<F> Executor<F> for Tasks
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.lock().push(Box::pin(task));
     }
 }

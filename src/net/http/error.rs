@@ -16,6 +16,9 @@ pub(super) fn head_failed(error: &hyper::Error, seen: &Seen, peer: SocketAddr) -
     if error.is_body_write_aborted() || payload_failed(error) {
         return Unknown::Setup("the request's body could not be read".into()).into();
     }
+    if let Some(fault) = seen.alert() {
+        return fault.into();
+    }
     if !seen.beginning().is_empty() && !is_http2(error) {
         return greeting(seen.beginning()).into();
     }

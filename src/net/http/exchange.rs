@@ -12,13 +12,15 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 
-use super::drive::{Drive, Tasks};
+use super::drive::Drive;
 use super::error::{body_failed, head_failed, head_timed_out};
+use super::h3;
 use super::payload::Payload;
 use super::tap::{Seen, Tap};
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, Protocol, Wire};
 use crate::model::{Answer, Fault, Phase};
-use crate::net::{Deadline, Stopwatch};
+use crate::net::tasks::Tasks;
+use crate::net::{Deadline, Quic, Stopwatch};
 
 /// What is asked on a connection, and of whom.
 #[derive(Debug)]
@@ -34,12 +36,18 @@ pub struct Response {
     pub head: ::http::response::Parts,
     /// The declared length of the body.
     pub declared: Option<u64>,
-    body: Incoming,
-    drive: Drive,
+    flow: Flow,
     received: u64,
     trailers: Option<::http::HeaderMap>,
     /// What was left of the time when the body began.
     budget: Duration,
+}
+
+/// Where a response's body comes from.
+#[derive(Debug)]
+enum Flow {
+    Stream(Box<(Incoming, Drive)>),
+    Quic(Box<h3::Exchange>),
 }
 
 /// Sends a request and waits for the head of its answer, in the phase `processing`; the phase `transfer` begins with the
@@ -72,11 +80,31 @@ pub async fn exchange(
             if !began {
                 watch.enter(Phase::Transfer);
             }
-            Ok(Response::new(response, drive, deadline.left()))
+            let (head, body) = response.into_parts();
+            let declared = body.size_hint().exact();
+            let flow = Flow::Stream(Box::new((body, drive)));
+            Ok(Response::new(head, declared, flow, deadline.left()))
         }
         Ok(Err(error)) => Err(head_failed(&error, &seen, peer)),
         Err(_) => Err(head_timed_out(&seen, began, budget)),
     }
+}
+
+/// As [`exchange`], in HTTP/3.
+pub async fn exchange_over_quic(
+    quic: Quic,
+    request: ::http::Request<Payload>,
+    deadline: Deadline,
+    watch: &mut Stopwatch,
+) -> Result<Response, Answer> {
+    watch.enter(Phase::Processing);
+    let budget = deadline.left();
+    let asked = deadline.limit(h3::ask(quic, request)).await;
+    let (response, exchange) = asked.map_err(|_| Fault::NoResponse { budget })??;
+    watch.enter(Phase::Transfer);
+    let (head, ()) = response.into_parts();
+    let declared = h3::declared(&head.headers);
+    Ok(Response::new(head, declared, Flow::Quic(Box::new(exchange)), deadline.left()))
 }
 
 async fn ask(
@@ -96,7 +124,8 @@ async fn ask(
             let drive = Drive::Http1(Box::new(connection));
             answered(drive, sender.send_request(sent.request), seen, watch, on_progress).await
         }
-        Protocol::Http2 => {
+        // HTTP/3 is not spoken over a stream.
+        Protocol::Http2 | Protocol::Http3 => {
             let tasks = Tasks::default();
             let (mut sender, connection) = http2::Builder::new(tasks.clone())
                 .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
@@ -131,10 +160,13 @@ async fn answered(
 }
 
 impl Response {
-    fn new(response: ::http::Response<Incoming>, drive: Drive, budget: Duration) -> Self {
-        let (head, body) = response.into_parts();
-        let declared = body.size_hint().exact();
-        Self { head, declared, body, drive, received: 0, trailers: None, budget }
+    fn new(
+        head: ::http::response::Parts,
+        declared: Option<u64>,
+        flow: Flow,
+        budget: Duration,
+    ) -> Self {
+        Self { head, declared, flow, received: 0, trailers: None, budget }
     }
 
     /// The next piece of the body as it came; `None` at its end.
@@ -147,8 +179,7 @@ impl Response {
             let next = std::future::poll_fn(|cx| self.poll_frame(cx));
             let Ok(frame) = deadline.limit(next).await else { return Err(self.timed_out()) };
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|e| body_failed(&e, self.received, self.declared))?;
-            let data = match frame.into_data() {
+            let data = match frame?.into_data() {
                 Ok(data) => data,
                 Err(other) => {
                     self.trailers = other.into_trailers().ok();
@@ -171,13 +202,16 @@ impl Response {
         Fault::BodyTimeout { received: self.received, budget: self.budget }.into()
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        if let ready @ Poll::Ready(_) = Pin::new(&mut self.body).poll_frame(cx) {
-            return ready;
-        }
-        // An error of the connection reaches the body too.
-        drop(self.drive.advance(cx));
-        Pin::new(&mut self.body).poll_frame(cx)
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Answer>>> {
+        let frame = match &mut self.flow {
+            Flow::Stream(flow) => {
+                let (body, drive) = flow.as_mut();
+                poll_stream(body, drive, cx)
+            }
+            Flow::Quic(exchange) => return exchange.poll_frame(cx),
+        };
+        let (received, declared) = (self.received, self.declared);
+        frame.map_err(|error| body_failed(&error, received, declared))
     }
 
     /// Reads the body to its end into memory, at most `limit` bytes of it.
@@ -191,4 +225,17 @@ impl Response {
         }
         Ok(all)
     }
+}
+
+fn poll_stream(
+    body: &mut Incoming,
+    drive: &mut Drive,
+    cx: &mut Context<'_>,
+) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    if let ready @ Poll::Ready(_) = Pin::new(&mut *body).poll_frame(cx) {
+        return ready;
+    }
+    // An error of the connection reaches the body too.
+    drop(drive.advance(cx));
+    Pin::new(body).poll_frame(cx)
 }

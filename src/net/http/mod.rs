@@ -6,13 +6,14 @@
 mod drive;
 mod error;
 mod exchange;
+mod h3;
 mod link;
 mod payload;
 mod proxy;
 mod tap;
 mod wire;
 
-pub use exchange::{Response, Sent, exchange};
+pub use exchange::{Response, Sent, exchange, exchange_over_quic};
 pub use link::{Link, Scheme};
 pub use payload::{Payload, PayloadFile};
 pub use proxy::{EnvProxies, Hop, NoProxy, Proxy, ProxyScheme, Tunnel};
@@ -28,4 +29,5 @@ pub const MAX_HEADERS: usize = 256;
 pub enum Protocol {
     Http1,
     Http2,
+    Http3,
 }

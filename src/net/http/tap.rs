@@ -13,6 +13,8 @@ use hyper::rt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Wire;
+use crate::model::Fault;
+use crate::net::tls;
 
 /// How much of the beginning is kept, for the text of a fault.
 const KEPT_BYTES: usize = 80;
@@ -22,6 +24,7 @@ const KEPT_BYTES: usize = 80;
 pub(super) struct Seen {
     received: AtomicU64,
     beginning: OnceLock<Box<[u8]>>,
+    alert: OnceLock<Fault>,
 }
 
 impl Seen {
@@ -31,6 +34,17 @@ impl Seen {
 
     pub(super) fn beginning(&self) -> &[u8] {
         self.beginning.get().map_or(&[], |kept| kept)
+    }
+
+    /// What TLS said instead of an answer. HTTP/2's library keeps it to itself.
+    pub(super) fn alert(&self) -> Option<Fault> {
+        self.alert.get().cloned()
+    }
+
+    fn note_failure(&self, error: &io::Error) {
+        if let Some(fault) = tls::alert(error) {
+            self.alert.get_or_init(|| fault);
+        }
     }
 
     fn note(&self, bytes: &[u8]) {
@@ -72,7 +86,8 @@ impl rt::Read for Tap {
         let mut space = [std::mem::MaybeUninit::uninit(); READ_BYTES];
         let wanted = cursor.remaining().min(READ_BYTES);
         let mut buffer = ReadBuf::uninit(&mut space[..wanted]);
-        std::task::ready!(Pin::new(&mut this.wire).poll_read(cx, &mut buffer))?;
+        std::task::ready!(Pin::new(&mut this.wire).poll_read(cx, &mut buffer))
+            .inspect_err(|error| this.seen.note_failure(error))?;
         this.seen.note(buffer.filled());
         cursor.put_slice(buffer.filled());
         Poll::Ready(Ok(()))

@@ -34,14 +34,14 @@ const HEAD_START: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most servers that are asked; the C library stops at three.
-const MAX_SERVERS: usize = 8;
+pub(super) const MAX_SERVERS: usize = 8;
 
 /// The most rounds through the servers.
-const MAX_ROUNDS: usize = 5;
+pub(super) const MAX_ROUNDS: usize = 5;
 
 /// The servers of one configuration.
 pub(super) struct Servers {
-    each: Vec<TokioResolver>,
+    pub(super) each: Vec<TokioResolver>,
     /// Appended to short names, fully qualified.
     pub(super) search: Vec<Name>,
     ndots: usize,
@@ -71,12 +71,12 @@ impl Miss {
         }
     }
 
-    fn or(self, other: Self) -> Self {
+    pub(super) fn or(self, other: Self) -> Self {
         if other.rank() > self.rank() { other } else { self }
     }
 
     /// Another server would say the same.
-    const fn is_final(&self) -> bool {
+    pub(super) const fn is_final(&self) -> bool {
         matches!(self, Self::Nxdomain | Self::NoAddress | Self::Ours(_))
     }
 
@@ -212,7 +212,7 @@ fn client(address: SocketAddr, options: &ResolverOpts) -> Result<TokioResolver, 
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
     let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
     let chosen = builder.options_mut();
-    chosen.timeout = options.timeout.max(Duration::from_secs(1));
+    chosen.timeout = options.timeout;
     chosen.edns0 = options.edns0;
     chosen.attempts = 0;
     chosen.num_concurrent_reqs = 1;
@@ -239,7 +239,7 @@ async fn ask_one(
     if addresses.is_empty() { Err(Miss::NoAddress) } else { Ok(addresses) }
 }
 
-fn understand(error: &NetError) -> Miss {
+pub(super) fn understand(error: &NetError) -> Miss {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => Miss::Nxdomain,

@@ -5,10 +5,13 @@
 
 mod hosts;
 mod lookup;
+mod records;
+mod spec;
 mod system;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use hickory_resolver::config::ResolverOpts;
@@ -17,6 +20,7 @@ use serde::{Deserialize, Deserializer};
 use self::hosts::Hosts;
 pub use self::lookup::parse_name;
 use self::lookup::{Servers, no_address};
+pub use self::spec::ResolverSpec;
 use self::system::{Files, Settings};
 use super::{Deadline, Guard, Stopwatch};
 use crate::model::{Answer, Fault, Phase, Unknown};
@@ -72,14 +76,20 @@ impl Default for IpPreference {
     }
 }
 
-/// Turns names into addresses. Nothing is cached: each call asks, so that each run tells what is true now.
-#[derive(Debug)]
+/// Turns names into addresses. Nothing is cached: each call asks, so that each run tells what is true now. Clones share
+/// what they know of files.
+#[derive(Debug, Clone)]
 pub struct Resolver {
-    current: ArcSwap<Settings>,
-    /// `None` when the servers were given.
-    files: Option<Files>,
+    knows: Arc<Knows>,
     /// What may be asked; everything without one.
     guard: Option<Guard>,
+}
+
+#[derive(Debug)]
+struct Knows {
+    current: ArcSwap<Settings>,
+    /// `None` when no file is looked at.
+    files: Option<Files>,
 }
 
 impl Resolver {
@@ -92,21 +102,32 @@ impl Resolver {
     /// [`Resolver::from_system`] with files of the caller's choice.
     pub fn from_files(resolv_conf: &Path, hosts: &Path) -> Self {
         let (files, settings) = Files::read(resolv_conf, hosts);
-        Self { current: ArcSwap::from_pointee(settings), files: Some(files), guard: None }
+        Self::new(settings, Some(files))
     }
 
     /// A resolver that asks `servers`, in this order, and reads no file.
     #[expect(clippy::needless_pass_by_value, reason = "callers make the list for this")]
     pub fn with_servers(servers: Vec<SocketAddr>) -> Self {
-        let servers = Servers::new(&servers, &ResolverOpts::default()).map_err(Into::into);
-        let settings = Settings { hosts: Hosts::default(), servers };
-        Self { current: ArcSwap::from_pointee(settings), files: None, guard: None }
+        let servers = Servers::new(&servers, &ResolverOpts::default());
+        let servers = servers.map(Arc::new).map_err(Into::into);
+        Self::new(Settings { hosts: Hosts::default(), servers }, None)
+    }
+
+    fn new(settings: Settings, files: Option<Files>) -> Self {
+        let knows = Knows { current: ArcSwap::from_pointee(settings), files };
+        Self { knows: Arc::new(knows), guard: None }
     }
 
     /// Refuses addresses that `guard` does not allow.
     #[must_use]
     pub fn guarded(self, guard: Guard) -> Self {
         Self { guard: Some(guard), ..self }
+    }
+
+    /// Asks the servers of `other`, and refuses what this one refuses.
+    #[must_use]
+    pub fn asking(&self, other: &Self) -> Self {
+        Self { knows: Arc::clone(&other.knows), guard: self.guard.clone() }
     }
 
     /// Whether `host` may be asked at `port`, as far as that is known before it is resolved.
@@ -158,10 +179,11 @@ impl Resolver {
         deadline: Deadline,
     ) -> Result<IpAddr, Answer> {
         let lookup = async {
-            if let Some(files) = &self.files {
-                files.refresh(&self.current).await;
+            let Knows { current, files } = &*self.knows;
+            if let Some(files) = files {
+                files.refresh(current).await;
             }
-            let settings = self.current.load_full();
+            let settings = current.load_full();
             if let Some(addresses) = known(host, &settings.hosts, preference) {
                 return choose(addresses, preference).ok_or_else(|| no_address(host, preference));
             }

@@ -22,14 +22,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const MAX_FILE_BYTES: u64 = 32 << 20;
 
 /// The most search domains that are tried.
-const MAX_SEARCH: usize = 16;
+pub(super) const MAX_SEARCH: usize = 16;
+
+/// `options timeout:0` would leave no server time to answer.
+const MIN_SYSTEM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How names are resolved now.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) hosts: Hosts,
     /// Or why there is no server to ask.
-    pub(super) servers: Result<Servers, Box<str>>,
+    pub(super) servers: Result<Arc<Servers>, Box<str>>,
+}
+
+/// Where the list of servers is written.
+#[derive(Debug, Clone)]
+enum Listed {
+    File(PathBuf),
+    Given(Arc<Servers>),
 }
 
 /// The files that say it, and what they looked like when they were read.
@@ -41,7 +51,7 @@ pub(super) struct Files {
 
 #[derive(Debug, Clone)]
 struct Paths {
-    resolv_conf: PathBuf,
+    servers: Listed,
     hosts: PathBuf,
 }
 
@@ -61,7 +71,15 @@ struct Signature {
 
 impl Files {
     pub(super) fn read(resolv_conf: &Path, hosts: &Path) -> (Self, Settings) {
-        let paths = Paths { resolv_conf: resolv_conf.to_owned(), hosts: hosts.to_owned() };
+        Self::look_at(Paths { servers: Listed::File(resolv_conf.to_owned()), hosts: hosts.into() })
+    }
+
+    /// Only the hosts file: the servers are those of somebody's choice.
+    pub(super) fn beside(servers: Servers, hosts: &Path) -> (Self, Settings) {
+        Self::look_at(Paths { servers: Listed::Given(Arc::new(servers)), hosts: hosts.into() })
+    }
+
+    fn look_at(paths: Paths) -> (Self, Settings) {
         // The signature first: a file that changes while it is read differs at the next look.
         let seen = paths.signatures();
         let settings = paths.read();
@@ -83,7 +101,7 @@ impl Files {
         if let Ok(Some((now, settings))) = looked.await {
             look.seen = now;
             tracing::info!(
-                resolv_conf = %self.paths.resolv_conf.display(),
+                files = self.paths.shown(),
                 usable = settings.servers.is_ok(),
                 "name resolution was set up anew"
             );
@@ -93,13 +111,29 @@ impl Files {
 }
 
 impl Paths {
+    fn resolv_conf(&self) -> Option<&Path> {
+        match &self.servers {
+            Listed::File(path) => Some(path),
+            Listed::Given(_) => None,
+        }
+    }
+
+    fn shown(&self) -> String {
+        let files = self.resolv_conf().into_iter().chain([self.hosts.as_path()]);
+        files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+    }
+
     fn signatures(&self) -> [Option<Signature>; 2] {
-        [&self.resolv_conf, &self.hosts].map(|path| Signature::of(path))
+        [self.resolv_conf().and_then(Signature::of), Signature::of(&self.hosts)]
     }
 
     fn read(&self) -> Settings {
-        let servers = read_servers(&self.resolv_conf)
-            .map_err(|why| format!("{}: {why}", self.resolv_conf.display()).into());
+        let servers = match &self.servers {
+            Listed::Given(servers) => Ok(Arc::clone(servers)),
+            Listed::File(path) => read_servers(path)
+                .map(Arc::new)
+                .map_err(|why| format!("{}: {why}", path.display()).into()),
+        };
         if let Err(why) = &servers {
             tracing::warn!("names cannot be resolved: {why}");
         }
@@ -126,7 +160,8 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 fn read_servers(path: &Path) -> Result<Servers, String> {
     let text = read_file(path).map_err(|error| error.to_string())?;
-    let (config, options) = parse_resolv_conf(&text).map_err(|error| error.to_string())?;
+    let (config, mut options) = parse_resolv_conf(&text).map_err(|error| error.to_string())?;
+    options.timeout = options.timeout.max(MIN_SYSTEM_TIMEOUT);
     let (domain, mut search, servers) = config.into_parts();
     // `domain` repeats the search list, or stands in for it with the domain of the host name.
     if search.is_empty() {

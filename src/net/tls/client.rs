@@ -39,6 +39,24 @@ struct Made {
     files: FileStamps,
 }
 
+/// Everything that a handshake needs but for the connection.
+#[derive(Debug)]
+pub(in crate::net) struct Prepared {
+    pub(in crate::net) config: Arc<ClientConfig>,
+    pub(in crate::net) name: ServerName<'static>,
+    trust: Arc<Trust>,
+    skip_verify: bool,
+}
+
+/// What a handshake agreed on, and what the peer showed.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::net) struct Agreed<'a> {
+    pub(in crate::net) version: &'static str,
+    pub(in crate::net) cipher: &'static str,
+    pub(in crate::net) alpn: Option<&'a [u8]>,
+    pub(in crate::net) sent: &'a [CertificateDer<'static>],
+}
+
 /// For each file its time of modification and length, by which a change is noticed.
 type FileStamps = Vec<Option<(SystemTime, u64)>>;
 
@@ -54,6 +72,12 @@ impl TlsClient {
     /// The configured `server_name`, if it is set.
     pub fn server_name(&self) -> Option<&str> {
         set(self.settings.server_name.as_ref())
+    }
+
+    /// Whether making a configuration of the settings may fail: they name files, or an empty range of versions.
+    pub fn can_be_unusable(&self) -> bool {
+        let range = self.settings.min_version.zip(self.settings.max_version);
+        !self.paths().is_empty() || range.is_some_and(|(min, max)| min > max)
     }
 
     /// Reads what the settings name, so that a missing file is told before anybody is asked. The handshake does it too.
@@ -75,44 +99,47 @@ impl TlsClient {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         watch.enter(Phase::Tls);
-        let made = self.current(deadline).await?;
-        let name = self.server_name().unwrap_or(server_name);
-        let name = parse_name(name)?;
+        let prepared = self.for_name(server_name, deadline).await?;
         let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let connecting = TlsConnector::from(made.config)
+        let connecting = TlsConnector::from(Arc::clone(&prepared.config))
             .with_alpn(alpn)
-            .connect(name.clone(), Sniff::new(io))
+            .connect(prepared.name.clone(), Sniff::new(io))
             .into_fallible();
         let stream = deadline
             .limit(connecting)
             .await
             .map_err(|expired| Fault::TlsTimeout { budget: expired.budget })?
             .map_err(|(error, io)| failure::answer(&error, &io))?;
-        let session = self.session(&stream, &made.trust, &name);
-        watch.stop();
-        Ok((stream, session))
-    }
-
-    fn session<IO>(&self, stream: &TlsStream<IO>, trust: &Trust, name: &ServerName<'_>) -> Session {
         let (_, connection) = stream.get_ref();
-        let sent = connection.peer_certificates().unwrap_or_default();
-        let chain: Vec<Certificate> = sent.iter().map(|der| Certificate::parse(der)).collect();
-        let now = UnixTime::now();
-        let at = i64::try_from(now.as_secs())
-            .ok()
-            .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .unwrap_or(Timestamp::MAX);
-        Session {
+        let session = prepared.session(Agreed {
             version: connection.protocol_version().map_or("unknown", failure::version_label),
             cipher: connection
                 .negotiated_cipher_suite()
                 .map_or("unknown", |suite| failure::cipher_label(suite.suite())),
-            alpn: connection.alpn_protocol().map(Into::into),
-            verified: decide(sent, &chain, trust, name, at),
-            chain,
-            skip_verify: self.settings.insecure_skip_verify,
-            at,
+            alpn: connection.alpn_protocol(),
+            sent: connection.peer_certificates().unwrap_or_default(),
+        });
+        watch.stop();
+        Ok((stream, session))
+    }
+
+    /// What a handshake over QUIC begins with; QUIC knows no TLS below 1.3.
+    pub(in crate::net) async fn for_quic(
+        &self,
+        server_name: &str,
+        deadline: Deadline,
+    ) -> Result<Prepared, Answer> {
+        if self.settings.max_version.is_some_and(|max| max < TlsVersion::Tls13) {
+            return Err(setup("tls_config: QUIC needs TLS 1.3, which max_version forbids"));
         }
+        self.for_name(server_name, deadline).await
+    }
+
+    async fn for_name(&self, server_name: &str, deadline: Deadline) -> Result<Prepared, Answer> {
+        let made = self.current(deadline).await?;
+        let name = parse_name(self.server_name().unwrap_or(server_name))?;
+        let skip_verify = self.settings.insecure_skip_verify;
+        Ok(Prepared { config: made.config, trust: made.trust, name, skip_verify })
     }
 
     /// What was made last, or made anew if a file changed.
@@ -135,6 +162,28 @@ impl TlsClient {
             .into_iter()
             .filter_map(|path| set(path.as_ref()).map(PathBuf::from))
             .collect()
+    }
+}
+
+impl Prepared {
+    /// Decides about the chain.
+    pub(in crate::net) fn session(&self, agreed: Agreed<'_>) -> Session {
+        let Agreed { version, cipher, alpn, sent } = agreed;
+        let chain: Vec<Certificate> = sent.iter().map(|der| Certificate::parse(der)).collect();
+        let now = UnixTime::now();
+        let at = i64::try_from(now.as_secs())
+            .ok()
+            .and_then(|seconds| Timestamp::from_second(seconds).ok())
+            .unwrap_or(Timestamp::MAX);
+        Session {
+            version,
+            cipher,
+            alpn: alpn.map(Into::into),
+            verified: decide(sent, &chain, &self.trust, &self.name, at),
+            chain,
+            skip_verify: self.skip_verify,
+            at,
+        }
     }
 }
 

@@ -27,6 +27,18 @@ pub(super) fn answer<IO>(error: &io::Error, io: &Sniff<IO>) -> Answer {
     .into()
 }
 
+/// The fault when the peer broke an encrypted connection off with an alert. In TLS 1.3 it is how a client's certificate is
+/// refused: the handshake has ended by then.
+pub(in crate::net) fn alert(error: &io::Error) -> Option<Fault> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::AlertReceived(AlertDescription::CloseNotify) => None,
+        Error::AlertReceived(alert) => {
+            Some(Fault::TlsHandshake { detail: alert_text(*alert).into() })
+        }
+        _ => None,
+    }
+}
+
 fn detail(error: &Error, first: &[u8]) -> String {
     match error {
         Error::AlertReceived(alert) => alert_text(*alert),
@@ -55,7 +67,7 @@ fn quoted(first: &[u8]) -> String {
     format!("bytes {}", hex.join(" "))
 }
 
-fn alert_text(alert: AlertDescription) -> String {
+pub(in crate::net) fn alert_text(alert: AlertDescription) -> String {
     let name = match alert {
         AlertDescription::CloseNotify => "close_notify",
         AlertDescription::UnexpectedMessage => "unexpected_message",
@@ -97,7 +109,7 @@ pub(super) const fn version_label(version: ProtocolVersion) -> &'static str {
 }
 
 /// Go's names, which differ from the library's for TLS 1.3.
-pub(super) const fn cipher_label(suite: CipherSuite) -> &'static str {
+pub(in crate::net) const fn cipher_label(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
         CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",

@@ -13,6 +13,8 @@ mod trust;
 mod verify;
 
 pub use client::TlsClient;
+pub(in crate::net) use client::{Agreed, Prepared};
+pub(in crate::net) use failure::{alert, alert_text, cipher_label};
 pub use settings::{TlsSettings, TlsVersion};
 pub use sniff::Sniff;
 pub use verify::VerifiedExpiry;

@@ -278,6 +278,24 @@ fn alertmanager_is_told_every_minute_and_of_the_end_for_a_quarter_hour() {
 }
 
 #[test]
+fn two_watchposts_have_two_keys_for_themselves_and_one_for_everything_else() {
+    let keys = |subject: Subject| {
+        let mut keys: Vec<String> = ["eu", "us"]
+            .map(|id| {
+                let mut episodes = Episodes::default().of_watchpost(id);
+                let event = NotifyEvent { subject: subject.clone(), ..event("a", Status::Down, 0) };
+                let decisions = episodes.apply(&event, &BTreeMap::new(), &at(0));
+                decisions[0].episode.key.clone()
+            })
+            .into();
+        keys.dedup();
+        keys.len()
+    };
+    assert_eq!(keys(Subject::watchpost("blind")), 2);
+    assert_eq!(keys(Subject::deadman("backup")), 1);
+}
+
+#[test]
 fn the_key_is_the_same_everywhere() {
     let key = dedup_key(&Subject::deadman("nightly-backup"), None);
     assert_eq!(key, dedup_key(&Subject::deadman("nightly-backup"), None));
@@ -325,7 +343,7 @@ proptest! {
             if restart {
                 let text: Vec<_> = told.episodes.all.values().map(|e| serde_json::to_string(e).unwrap()).collect();
                 let episodes = text.iter().map(|t| serde_json::from_str(t).unwrap()).collect();
-                told.episodes = Episodes::restore(episodes);
+                told.episodes = Episodes::restore(episodes, &at(second));
             }
         }
         let mut open = false;

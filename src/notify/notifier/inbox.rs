@@ -1,7 +1,7 @@
 //! What was told to the notifier and not looked at yet.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -17,7 +17,7 @@ pub(super) enum Command {
     Change(Box<NotifyEvent>),
     Removed(Subject, Option<String>),
     Reconcile(BTreeMap<Subject, Vec<String>>),
-    Reload(Vec<Receiver>),
+    Reload(Vec<Arc<Receiver>>),
     Note(Vec<String>),
     Test(String, oneshot::Sender<TestResult>),
 }

@@ -4,6 +4,9 @@ mod inbox;
 mod meters;
 mod work;
 
+#[cfg(test)]
+mod by_hand;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -18,11 +21,14 @@ use inbox::{Command, Inbox};
 use meters::Meters;
 use work::Worker;
 
+#[cfg(test)]
+pub(crate) use by_hand::ByHand;
+
 use super::event::{NotifyEvent, Subject};
 use super::message::Identity;
 use super::outbox::Backoff;
 use super::receivers::Receiver;
-use crate::book::{Book, Episode, EpisodeState, Moment, Outbox, ReceiverState};
+use crate::book::{Book, Episode, EpisodeState, Moment, NoteKind, Outbox, ReceiverState};
 use crate::clock;
 use crate::model::Stamp;
 
@@ -40,6 +46,10 @@ pub struct Settings {
     pub clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     /// Where to fall dead, as a `kill -9` would have it. Tests only.
     pub die_at: Option<Boundary>,
+    /// Only with a notification of this kind; with anything when `None`.
+    pub die_with: Option<NoteKind>,
+    /// How: the task ends in any case.
+    pub death: fn(),
 }
 
 /// The steps of a page between which a process can die.
@@ -57,6 +67,21 @@ pub enum Boundary {
     Confirmed,
 }
 
+impl Boundary {
+    pub const ALL: [Self; 5] =
+        [Self::Decided, Self::Written, Self::Sent, Self::Answered, Self::Confirmed];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Decided => "decided",
+            Self::Written => "written",
+            Self::Sent => "sent",
+            Self::Answered => "answered",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -65,6 +90,8 @@ impl Default for Settings {
             grace: Duration::from_secs(5),
             clock: Arc::new(clock::now),
             die_at: None,
+            die_with: None,
+            death: || {},
         }
     }
 }
@@ -95,6 +122,7 @@ impl Notifier {
         let inbox = Arc::new(Inbox::default());
         let meters = Meters::new(registry);
         let handle = Handle { inbox: Arc::clone(&inbox), book: book.clone() };
+        let receivers = receivers.into_iter().map(Arc::new).collect();
         let worker = Worker::new(book, receivers, meters, inbox, tasks.clone(), settings);
         tasks.spawn(worker.run(stop));
         handle
@@ -127,7 +155,7 @@ impl Handle {
 
     /// Other receivers from now on. What is not delivered is kept, and tried at once.
     pub fn reload(&self, receivers: Vec<Receiver>) {
-        self.inbox.push(Command::Reload(receivers));
+        self.inbox.push(Command::Reload(receivers.into_iter().map(Arc::new).collect()));
     }
 
     /// What readers of a page should know about us, such as that this watchpost is cut off; none when all is well.

@@ -18,8 +18,8 @@ use super::inbox::{Command, Inbox};
 use super::meters::Meters;
 use super::{Boundary, Settings, TestResult};
 use crate::book::{
-    Book, BookError, Episode, Moment, NoteKind, Outbox, ReceiverState, Route, StatusRow, Table,
-    Write,
+    Book, BookError, Episode, Moment, NoteKind, Outbox, ReceiverState, Route, Row, StatusRow,
+    Table, Write,
 };
 use crate::model::{Notify, Secret, Stamp, Status};
 use crate::notify::episode::{Decision, Episodes, Rule, worst};
@@ -66,7 +66,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         book: Book,
-        receivers: Vec<Receiver>,
+        receivers: Vec<Arc<Receiver>>,
         meters: Meters,
         inbox: Arc<Inbox>,
         tasks: TaskTracker,
@@ -76,7 +76,8 @@ impl Worker {
         let states: BTreeMap<_, _> =
             book.receivers().into_iter().map(|state| (state.name.clone(), state)).collect();
         let mut worker = Self {
-            episodes: Episodes::restore(book.episodes()),
+            episodes: Episodes::restore(book.episodes(), &started)
+                .of_watchpost(&settings.identity.id),
             queue: Queue::restore(book.outbox(), settings.backoff, &started),
             book,
             receivers: BTreeMap::new(),
@@ -101,7 +102,7 @@ impl Worker {
             if self.pass().await.is_break() {
                 return;
             }
-            let patience = self.patience();
+            let patience = self.patience(&self.now());
             tokio::select! {
                 () = self.inbox.news() => {}
                 () = tokio::time::sleep(patience) => {}
@@ -120,24 +121,44 @@ impl Worker {
         self.book.moment((self.settings.clock)())
     }
 
-    fn dies_at(&self, boundary: Boundary) -> Life {
-        if self.settings.die_at == Some(boundary) { Life::Break(()) } else { Life::Continue(()) }
+    /// `kinds`: of what is under way.
+    fn dies_at(&self, boundary: Boundary, kinds: &[NoteKind]) -> Life {
+        let fits = self.settings.die_with.is_none_or(|kind| kinds.contains(&kind));
+        if self.settings.die_at != Some(boundary) || !fits {
+            return Life::Continue(());
+        }
+        (self.settings.death)();
+        Life::Break(())
     }
 
     /// What was told, what is due by time, and what can be sent.
     async fn pass(&mut self) -> Life {
-        let commands = self.inbox.take(MAX_COMMANDS);
         let now = self.now();
+        let writes = self.decide(&now);
+        if !writes.is_empty() {
+            let kinds = kinds(&writes);
+            self.dies_at(Boundary::Decided, &kinds)?;
+            self.persist(writes).await;
+            self.dies_at(Boundary::Written, &kinds)?;
+        }
+        self.dispatch(&now);
+        self.meters.report(&self.queue, &self.episodes, &self.book);
+        Life::Continue(())
+    }
+
+    /// What was told and what is due by time, as rows of the book.
+    pub(super) fn decide(&mut self, now: &Moment) -> Vec<Write> {
+        let commands = self.inbox.take(MAX_COMMANDS);
         let mut writes = Vec::new();
         let mut decisions = Vec::new();
         for command in commands {
-            self.obey(command, &now, &mut decisions, &mut writes);
+            self.obey(command, now, &mut decisions, &mut writes);
         }
-        decisions.extend(self.episodes.tick(&self.rules, &now));
-        decisions.extend(self.escalate(&now, &mut writes));
-        self.schedule_tests(&now, &mut writes);
-        self.carry_out(decisions, &now, &mut writes);
-        for row in self.queue.expire(&now) {
+        decisions.extend(self.episodes.tick(&self.rules, now));
+        decisions.extend(self.escalate(now, &mut writes));
+        self.schedule_tests(now, &mut writes);
+        self.carry_out(decisions, now, &mut writes);
+        for row in self.queue.expire(now) {
             tracing::error!(
                 receiver = row.receiver,
                 key = row.key,
@@ -146,20 +167,13 @@ impl Worker {
             );
             writes.push(Write::Delete(Table::Outbox, row.id));
         }
-        if !writes.is_empty() {
-            self.dies_at(Boundary::Decided)?;
-            self.persist(writes).await;
-            self.dies_at(Boundary::Written)?;
-        }
-        self.dispatch(&now);
-        self.meters.report(&self.queue, &self.episodes, &self.book);
-        Life::Continue(())
+        writes
     }
 
-    fn patience(&self) -> Duration {
+    fn patience(&self, now: &Moment) -> Duration {
         let is_idle = self.queue.is_empty() && self.episodes.open().next().is_none();
         let longest = if is_idle { LONGEST_IDLE_SLEEP } else { LONGEST_SLEEP };
-        let until_due = self.queue.wait(&self.now()).unwrap_or(longest);
+        let until_due = self.queue.wait(now).unwrap_or(longest);
         until_due.clamp(Duration::from_millis(10), longest)
     }
 
@@ -190,8 +204,8 @@ impl Worker {
     }
 
     /// Takes over receivers. One that is gone keeps its numbers.
-    fn equip(&mut self, receivers: Vec<Receiver>) {
-        self.receivers = receivers.into_iter().map(|r| (r.name.clone(), Arc::new(r))).collect();
+    fn equip(&mut self, receivers: Vec<Arc<Receiver>>) {
+        self.receivers = receivers.into_iter().map(|r| (r.name.clone(), r)).collect();
         self.rules = self.receivers.iter().map(|(n, r)| (n.clone(), r.rule.clone())).collect();
         for name in self.receivers.keys() {
             self.meters.know(name);
@@ -424,12 +438,17 @@ impl Worker {
         self.disk_is_slow = result == Err(BookError::Slow);
     }
 
-    fn dispatch(&mut self, now: &Moment) {
+    /// Rows whose turn it is; they count as being sent from here on.
+    pub(super) fn due(&mut self, now: &Moment) -> Vec<Outbox> {
         let receivers = &self.receivers;
         let limits = |name: &str| {
             receivers.get(name).map_or(Limits { per_minute: 1, in_flight: 1 }, |r| r.limits())
         };
-        for row in self.queue.due(limits, now) {
+        self.queue.due(limits, now)
+    }
+
+    fn dispatch(&mut self, now: &Moment) {
+        for row in self.due(now) {
             let flight = self.launch(row, now);
             self.flights.push(flight);
         }
@@ -455,18 +474,25 @@ impl Worker {
 
     /// An attempt ended.
     fn settle(&mut self, sequence: u64, sent: &Sent) -> Life {
-        self.dies_at(Boundary::Sent)?;
+        let kind = self.queue.rows().find(|row| row.sequence == sequence).map(|row| row.kind);
+        let kinds = kind.as_slice();
+        self.dies_at(Boundary::Sent, kinds)?;
         let now = self.now();
-        let writes = match sent {
-            Sent::Delivered { route, partly } => {
-                self.delivered(sequence, route.as_ref(), partly.as_deref(), &now)
-            }
-            Sent::Retry { .. } | Sent::Refused { .. } => self.failed(sequence, sent, &now),
-        };
-        self.dies_at(Boundary::Answered)?;
+        let writes = self.learn(sequence, sent, &now);
+        self.dies_at(Boundary::Answered, kinds)?;
         // Not waited for: a confirmation that is lost costs one more message with the same dedup key.
         drop(self.book.write(writes));
-        self.dies_at(Boundary::Confirmed)
+        self.dies_at(Boundary::Confirmed, kinds)
+    }
+
+    /// What came of an attempt, as rows of the book.
+    pub(super) fn learn(&mut self, sequence: u64, sent: &Sent, now: &Moment) -> Vec<Write> {
+        match sent {
+            Sent::Delivered { route, partly } => {
+                self.delivered(sequence, route.as_ref(), partly.as_deref(), now)
+            }
+            Sent::Retry { .. } | Sent::Refused { .. } => self.failed(sequence, sent, now),
+        }
     }
 
     fn delivered(
@@ -599,6 +625,19 @@ fn row(
         route: None,
         payload: serde_json::to_value(message).expect("a message is plain data"),
     }
+}
+
+/// The kinds of the notifications that are written.
+fn kinds(writes: &[Write]) -> Vec<NoteKind> {
+    let rows = writes.iter().filter_map(|write| match write {
+        Write::Put(row) => Some(&**row),
+        _ => None,
+    });
+    let kinds = rows.filter_map(|row| match row {
+        Row::Outbox(row) => Some(row.kind),
+        _ => None,
+    });
+    kinds.collect()
 }
 
 /// Names a key without showing it.

@@ -3,7 +3,8 @@
 //! The question is encoded once; a run puts a fresh id in front. A reply is compared with it byte by byte before anything
 //! is decoded, so that strangers' datagrams cost nothing.
 
-use hickory_proto::op::{Message, Query};
+use hickory_proto::op::{Edns, Message, Query};
+use hickory_proto::rr::rdata::opt::{EdnsOption, NSIDPayload};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
 /// Bytes of a message's header.
@@ -21,6 +22,31 @@ pub(super) struct Question {
     pub(super) kind: u16,
     /// A whole query; its id is replaced in each run.
     encoded: Vec<u8>,
+    /// Where the question ends in it: an EDNS record may follow.
+    end: usize,
+}
+
+/// What a query says beside its question.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wishes {
+    /// RD.
+    pub(super) recursion: bool,
+    /// AD in a query: tell whether the answer is authenticated.
+    pub(super) authentic_data: bool,
+    /// CD.
+    pub(super) checking_disabled: bool,
+    /// EDNS, only where something of it is wanted.
+    pub(super) edns: Option<EdnsWishes>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EdnsWishes {
+    /// The largest datagram that we take.
+    pub(super) buffer: u16,
+    /// DO: send signatures.
+    pub(super) dnssec_ok: bool,
+    /// Ask which server it is.
+    pub(super) nsid: bool,
 }
 
 /// A query of one run.
@@ -28,6 +54,7 @@ pub(super) struct Question {
 pub(super) struct Asked {
     /// The message, with its length before it as a stream wants it.
     framed: Vec<u8>,
+    end: usize,
 }
 
 /// What a datagram or message is, before it is decoded.
@@ -44,14 +71,28 @@ pub(super) enum Reply {
 
 impl Question {
     /// `Err` says why it cannot be put into a message.
-    pub(super) fn new(name: &Name, kind: u16, class: u16, recurse: bool) -> Result<Self, String> {
+    pub(super) fn new(name: &Name, kind: u16, class: u16, wishes: Wishes) -> Result<Self, String> {
         let mut query = Query::query(name.clone(), RecordType::from(kind));
         query.set_query_class(DNSClass::from(class));
         let mut message = Message::query();
-        message.metadata.recursion_desired = recurse;
+        message.metadata.recursion_desired = wishes.recursion;
+        message.metadata.authentic_data = wishes.authentic_data;
+        message.metadata.checking_disabled = wishes.checking_disabled;
         message.add_query(query);
+        let bare = message.to_vec().map_err(|error| error.to_string())?;
+        let end = bare.len();
+        let Some(wanted) = wishes.edns else {
+            return Ok(Self { name: name.to_ascii(), kind, encoded: bare, end });
+        };
+        let mut edns = Edns::new();
+        edns.set_max_payload(wanted.buffer).set_dnssec_ok(wanted.dnssec_ok);
+        if wanted.nsid {
+            let empty = NSIDPayload::new(Vec::new()).map_err(|error| error.to_string())?;
+            edns.options_mut().insert(EdnsOption::NSID(empty));
+        }
+        message.set_edns(edns);
         let encoded = message.to_vec().map_err(|error| error.to_string())?;
-        Ok(Self { name: name.to_ascii(), kind, encoded })
+        Ok(Self { name: name.to_ascii(), kind, encoded, end })
     }
 
     /// The query with an id that nobody can guess.
@@ -61,7 +102,7 @@ impl Question {
         framed.extend_from_slice(&length.to_be_bytes());
         framed.extend_from_slice(&Message::query().metadata.id.to_be_bytes());
         framed.extend_from_slice(self.encoded.get(2..).expect("a message has a header"));
-        Asked { framed }
+        Asked { framed, end: self.end }
     }
 }
 
@@ -86,7 +127,7 @@ impl Asked {
         let [_, _, high, low, questions @ ..] = header;
         let rcode = low & 0x0f;
         match (questions[0], questions[1]) {
-            (0, 1) if !same_question(query, reply) => return Reply::Stray,
+            (0, 1) if !self.same_question(reply) => return Reply::Stray,
             (0, 1) => {}
             // A server that could not or would not read the question may leave it out.
             (0, 0) if rcode != 0 => {}
@@ -97,19 +138,21 @@ impl Asked {
         }
         if high & 0x02 != 0 { Reply::Truncated } else { Reply::Whole }
     }
-}
 
-/// Whether both messages ask the same; the case of names does not count. A first name cannot be compressed, as there is
-/// nothing before it to point to.
-fn same_question(query: &[u8], reply: &[u8]) -> bool {
-    let (Some(asked), Some(answered)) = (query.get(HEADER..), reply.get(HEADER..query.len()))
-    else {
-        return false;
-    };
-    let name = asked.len() - TYPE_AND_CLASS;
-    let (asked_name, asked_rest) = asked.split_at(name);
-    let (answered_name, answered_rest) = answered.split_at(name);
-    asked_name.eq_ignore_ascii_case(answered_name) && asked_rest == answered_rest
+    /// Whether both messages ask the same; the case of names does not count. A first name cannot be compressed, as there
+    /// is nothing before it to point to.
+    fn same_question(&self, reply: &[u8]) -> bool {
+        let question = HEADER..self.end;
+        let (Some(asked), Some(answered)) =
+            (self.datagram().get(question.clone()), reply.get(question))
+        else {
+            return false;
+        };
+        let name = asked.len() - TYPE_AND_CLASS;
+        let (asked_name, asked_rest) = asked.split_at(name);
+        let (answered_name, answered_rest) = answered.split_at(name);
+        asked_name.eq_ignore_ascii_case(answered_name) && asked_rest == answered_rest
+    }
 }
 
 /// Decodes a reply that [`Asked::judge`] took for one.
@@ -125,7 +168,30 @@ mod tests {
     use super::*;
 
     fn question() -> Question {
-        Question::new(&Name::from_ascii("Www.Example.").unwrap(), 1, 1, true).unwrap()
+        wishing(Wishes { recursion: true, ..Wishes::default() })
+    }
+
+    fn wishing(wishes: Wishes) -> Question {
+        Question::new(&Name::from_ascii("Www.Example.").unwrap(), 1, 1, wishes).unwrap()
+    }
+
+    #[test]
+    fn wishes_are_in_the_query_and_a_reply_without_edns_still_answers_it() {
+        let edns = Some(EdnsWishes { buffer: 1232, dnssec_ok: true, nsid: true });
+        let wishes =
+            Wishes { authentic_data: true, checking_disabled: true, edns, ..Wishes::default() };
+        let asked = wishing(wishes).ask();
+        let query = decode(asked.datagram()).unwrap();
+        assert!(query.metadata.authentic_data && query.metadata.checking_disabled);
+        assert!(!query.metadata.recursion_desired);
+        let said = query.edns.as_ref().unwrap();
+        assert_eq!((said.max_payload(), said.flags().dnssec_ok), (1232, true));
+        assert!(said.option(hickory_proto::rr::rdata::opt::EdnsCode::NSID).is_some());
+        let mut reply = query.clone();
+        reply.metadata.message_type = hickory_proto::op::MessageType::Response;
+        assert_eq!(asked.judge(&reply.to_vec().unwrap()), Reply::Whole);
+        reply.edns = None;
+        assert_eq!(asked.judge(&reply.to_vec().unwrap()), Reply::Whole);
     }
 
     fn reply_to(asked: &Asked) -> Vec<u8> {

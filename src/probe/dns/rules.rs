@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::model::{Fault, HINT, Mistakes, Pattern};
+use crate::model::{Answer, Fault, HINT, Mistakes, Pattern, Unknown};
 
 /// The most of a record's text that a fault repeats.
 const MAX_SHOWN: usize = 200;
@@ -27,15 +27,17 @@ pub(super) struct Rules {
     all_match: Vec<Pattern>,
     not_matches: Vec<Pattern>,
     none_matches: Vec<Pattern>,
+    /// A pattern that no section without records passes.
+    demanded: Option<Box<str>>,
+    /// The first pattern that cannot be used. As upstream has it, that is noticed when there is a record to look at.
+    broken: Option<Box<str>>,
 }
 
 impl Rules {
-    /// `broken` takes the first pattern that cannot be used.
     pub(super) fn build(
         section: &'static str,
         key: &str,
         spec: Option<RulesSpec>,
-        broken: &mut Option<Box<str>>,
         mistakes: &mut Mistakes,
     ) -> Self {
         let spec = spec.unwrap_or_default();
@@ -46,6 +48,10 @@ impl Rules {
                 "to demand that all records match, fail_if_not_matches_regexp says what it does",
             );
         }
+        let demanding = [&spec.fail_if_not_matches_regexp, &spec.fail_if_none_matches_regexp];
+        let demanded = demanding.into_iter().flatten().flatten().next();
+        let demanded = demanded.map(|text| text.as_str().into());
+        let mut broken: Option<Box<str>> = None;
         let mut compile = |rule: &str, list: Option<Vec<String>>| {
             let mut patterns = Vec::new();
             for text in list.unwrap_or_default() {
@@ -66,6 +72,8 @@ impl Rules {
             all_match: compile("fail_if_all_match_regexp", spec.fail_if_all_match_regexp),
             not_matches: compile("fail_if_not_matches_regexp", spec.fail_if_not_matches_regexp),
             none_matches: compile("fail_if_none_matches_regexp", spec.fail_if_none_matches_regexp),
+            demanded,
+            broken,
         }
     }
 
@@ -73,15 +81,18 @@ impl Rules {
     pub(super) const fn is_empty(&self) -> bool {
         self.matches.is_empty()
             && self.all_match.is_empty()
-            && self.not_matches.is_empty()
-            && self.none_matches.is_empty()
+            && self.demanded.is_none()
+            && self.broken.is_none()
     }
 
     /// Record by record, with the rules in the order of blackbox's documentation; what concerns all records comes last.
-    pub(super) fn check(&self, records: &[String]) -> Result<(), Fault> {
-        let demanded = self.not_matches.first().or(self.none_matches.first());
-        if let (true, Some(pattern)) = (records.is_empty(), demanded) {
-            return Err(self.fault(format_args!("no records, so none matches {pattern:?}")));
+    pub(super) fn check(&self, records: &[String]) -> Result<(), Answer> {
+        match (&self.demanded, &self.broken) {
+            (Some(pattern), _) if records.is_empty() => {
+                return Err(self.fault(format_args!("no records, so none matches {pattern:?}")));
+            }
+            (_, Some(why)) if !records.is_empty() => return Err(Unknown::Setup(why.clone()).into()),
+            _ => {}
         }
         let mut unlike = None;
         let mut any = false;
@@ -111,8 +122,8 @@ impl Rules {
         }
     }
 
-    fn fault(&self, what: std::fmt::Arguments<'_>) -> Fault {
-        Fault::DnsRecords { detail: format!("{} section: {what}", self.section).into() }
+    fn fault(&self, what: std::fmt::Arguments<'_>) -> Answer {
+        Fault::DnsRecords { detail: format!("{} section: {what}", self.section).into() }.into()
     }
 }
 
@@ -144,9 +155,9 @@ mod tests {
             "not_matches" => spec.fail_if_not_matches_regexp = list,
             _ => spec.fail_if_none_matches_regexp = list,
         }
-        let (mut broken, mut mistakes) = (None, Mistakes::default());
-        let rules = Rules::build("answer", "dns.x", Some(spec), &mut broken, &mut mistakes);
-        assert_eq!(broken, None);
+        let mut mistakes = Mistakes::default();
+        let rules = Rules::build("answer", "dns.x", Some(spec), &mut mistakes);
+        assert_eq!(rules.broken, None);
         let records: Vec<_> = records.iter().map(|r| (*r).to_owned()).collect();
         rules.check(&records).is_ok()
     }
@@ -181,14 +192,17 @@ mod tests {
             fail_if_matches_regexp: Some(vec!["(".into(), "(?=x)".into()]),
             ..RulesSpec::default()
         };
-        let (mut broken, mut mistakes) = (None, Mistakes::default());
-        Rules::build("answer", "dns.validate_answer_rrs", Some(spec), &mut broken, &mut mistakes);
+        let mut mistakes = Mistakes::default();
+        let rules = Rules::build("answer", "dns.validate_answer_rrs", Some(spec), &mut mistakes);
         let found = mistakes.into_vec();
         assert_eq!(found.len(), 3);
         assert!(found.iter().all(|m| m.warning));
         assert_eq!(found[0].key, "dns.validate_answer_rrs.fail_if_all_match_regexp");
         assert_eq!(found[1].key, "dns.validate_answer_rrs.fail_if_matches_regexp");
         assert!(found[1].hint.is_some());
-        assert!(broken.unwrap().contains("regular expression"));
+        assert!(rules.broken.as_ref().unwrap().contains("regular expression"));
+        assert!(rules.check(&[]).is_ok(), "noticed when there is a record");
+        let answer = rules.check(&["x".to_owned()]).unwrap_err();
+        assert_eq!(answer.reason(), Some("setup"));
     }
 }

@@ -256,7 +256,8 @@ fn split(target: &str, default_port: u16) -> Option<(&str, u16)> {
         Some(host) => (host, default_port),
         None => address::host_port(authority)?,
     };
-    (!host.is_empty()).then_some((host, port))
+    let is_one = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control());
+    is_one.then_some((host, port))
 }
 
 fn without_port(name: &str) -> &str {
@@ -280,6 +281,7 @@ mod tests {
             ("a.example:", None),
             ("a.example:x", None),
             (":80", None),
+            ("http://a b/", None),
             ("", None),
         ];
         for (target, wanted) in rows {

@@ -1,7 +1,5 @@
 //! Credentials of a request: whose they are, and in which order they win.
 
-use std::sync::Arc;
-
 use ::http::HeaderValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +8,9 @@ use super::oauth2::OAuth2;
 use super::spec::{AuthorizationSpec, BasicAuth, Spec};
 use crate::model::{Answer, Authorization, Mistakes, Secret, Unknown};
 use crate::net::Deadline;
+use crate::net::SecretSource;
 use crate::probe::Ask;
-use crate::probe::secret::SecretSource;
+use crate::probe::secret;
 
 /// The credentials of a module.
 #[derive(Debug, Default)]
@@ -72,7 +71,7 @@ impl Auth {
             let username = source("username", name, basic.username_file, basic.username_ref, m);
             let password =
                 source("password", basic.password, basic.password_file, basic.password_ref, m);
-            let username = username.unwrap_or_else(|| SecretSource::inline(Secret::default()));
+            let username = username.unwrap_or_else(|| SecretSource::Inline(Secret::default()));
             built = Self::Basic { username, password };
         });
         built
@@ -113,17 +112,17 @@ impl Auth {
         match self {
             Self::None => Ok(None),
             Self::Basic { username, password } => {
-                let username = username.read(deadline).await?;
+                let username = secret::read(username, deadline).await?;
                 let password = match password {
-                    Some(password) => password.read(deadline).await?,
-                    None => Arc::default(),
+                    Some(password) => secret::read(password, deadline).await?,
+                    None => Secret::default(),
                 };
                 basic_value(username.reveal(), password.reveal()).map(Some)
             }
             Self::Scheme { scheme, credentials } => {
                 let credentials = match credentials {
-                    Some(credentials) => credentials.read(deadline).await?,
-                    None => Arc::default(),
+                    Some(credentials) => secret::read(credentials, deadline).await?,
+                    None => Secret::default(),
                 };
                 scheme_value(scheme, credentials.reveal()).map(Some)
             }
@@ -141,9 +140,9 @@ pub(in crate::probe) async fn target_value(
     deadline: Deadline,
 ) -> Result<HeaderValue, Answer> {
     let credentials = match (&authorization.credentials, &authorization.credentials_file) {
-        (Some(inline), _) => Arc::new(inline.clone()),
-        (None, Some(path)) => SecretSource::file(path).read(deadline).await?,
-        (None, None) => Arc::default(),
+        (Some(inline), _) => inline.clone(),
+        (None, Some(path)) => secret::read(&SecretSource::File(path.into()), deadline).await?,
+        (None, None) => Secret::default(),
     };
     scheme_value(&authorization.scheme, credentials.reveal())
 }
@@ -197,7 +196,7 @@ pub(super) fn source(
             format!("use {name}_file"),
         );
         // Each run then says which file is missing.
-        return reference.map(SecretSource::file);
+        return reference.map(|path| SecretSource::File(path.into()));
     }
-    inline.map(SecretSource::inline).or_else(|| file.map(SecretSource::file))
+    inline.map(SecretSource::Inline).or_else(|| file.map(|path| SecretSource::File(path.into())))
 }

@@ -217,7 +217,12 @@ impl<'a> Decoder<'a> {
             Self::Identity(_) => Ok(()),
             Self::Gzip(decoder) => decoder.try_finish(),
             Self::Brotli(decoder) => decoder.close(),
-            Self::Deflate(decoder) => decoder.try_finish(),
+            // Its end is not checked by the library, which takes more of a stream that has not ended, and no more of one
+            // that has.
+            Self::Deflate(decoder) => match decoder.write(&[0])? {
+                0 => decoder.try_finish(),
+                _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            },
         }
     }
 
@@ -317,6 +322,13 @@ mod tests {
         let packed = gzip(b"hello hello hello hello");
         let failed = decode(Coding::Gzip, None, &packed[..packed.len() - 9]).2;
         assert_eq!(failed.as_deref(), Some("body_encoding"));
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(b"hello hello hello hello").unwrap();
+        let packed = encoder.finish().unwrap();
+        for end in 1..packed.len() {
+            let failed = decode(Coding::Deflate, None, &packed[..end]).2;
+            assert_eq!(failed.as_deref(), Some("body_encoding"), "{end}");
+        }
     }
 
     #[test]

@@ -8,10 +8,10 @@ use ::http::{HeaderMap, Method, StatusCode};
 use super::Prober;
 use super::cookies::Jar;
 use super::request::{BodySource, HopState, request};
-use super::route::Route;
-use crate::model::{Answer, Fault, Phase, family};
+use super::route::{Route, Speaks};
+use crate::model::{Answer, Fault, Phase, Unknown, family};
 use crate::net::Session;
-use crate::net::http::{Link, Response, Sent, exchange};
+use crate::net::http::{Link, Response};
 use crate::probe::tcp::source_address;
 use crate::probe::{Ask, Report, address, certificates};
 
@@ -70,6 +70,9 @@ pub(super) async fn walk(
         referer: None,
     };
     walk.find_home().await?;
+    if let Some(why) = &prober.asking.unusable {
+        return Err(Unknown::Setup(why.clone()).into());
+    }
     loop {
         let (response, session) = walk.hop().await?;
         match walk.next(&response)? {
@@ -110,16 +113,17 @@ impl Walk<'_> {
             jar: &self.jar,
             referer: self.referer.as_deref(),
         };
-        let headers = prober.asking.headers(self.ask, &state).await?;
         let payload = prober.asking.payload(state.with_body).await?;
         let route = route(prober, self.ask, own_authority)?;
-        if self.link.is_tls() {
+        // A file that cannot be used is told to plain targets too, as upstream does.
+        if self.link.is_tls() || route.tls.can_be_unusable() {
             route.tls.prepare(self.ask.deadline).await?;
         }
         let watch = &mut self.report.watch;
         for phase in [Phase::Connect, Phase::Tls, Phase::Processing, Phase::Transfer] {
             watch.touch(phase);
         }
+        let headers = prober.asking.headers(self.ask, &state).await?;
         let name = host.map_or(self.link.host.as_str(), without_port);
         let connected = route.open(&self.link, self.ip, name, watch).await?;
         if let Some(fault) = connected.session.as_ref().and_then(Session::refusal).cloned() {
@@ -130,11 +134,11 @@ impl Walk<'_> {
         let request = request(&connected, &state, headers, payload)?;
         let (peer, protocol) = (connected.peer, connected.protocol);
         self.report.note(|| format!("asking {} at {peer} over {protocol:?}", self.link));
-        let sent = Sent { request, protocol, peer };
         let watch = &mut self.report.watch;
-        let response = exchange(connected.wire, sent, self.ask.deadline, watch).await?;
+        let asked = connected.exchange(request, self.ask.deadline, watch).await;
+        let (response, session) = asked?;
         self.report.note(|| format!("answered with {}", response.head.status));
-        Ok((response, connected.session))
+        Ok((response, session))
     }
 
     fn next(&mut self, response: &Response) -> Result<Next, Answer> {
@@ -155,6 +159,11 @@ impl Walk<'_> {
             let detail = format!("its Location {:?} is no http or https URL", shortened(&location));
             return Err(Fault::RedirectRefused { detail: detail.into() }.into());
         };
+        if self.prober.speaks == Speaks::Http3 && !link.is_tls() {
+            self.tell_refused(response, status);
+            let detail = format!("HTTP/3 cannot be spoken to {link}, which has no TLS");
+            return Err(Fault::RedirectRefused { detail: detail.into() }.into());
+        }
         self.redirects += 1;
         self.report.set(&family::PROBE_HTTP_REDIRECTS, f64::from(self.redirects));
         if !self.prober.follow_redirects {
@@ -217,15 +226,16 @@ impl Walk<'_> {
     }
 }
 
-/// At another authority than the target's, a configured `server_name` does not hold.
+/// At another authority than the target's, a configured `server_name` does not hold; upstream keeps it under HTTP/3.
 fn route<'a>(prober: &'a Prober, ask: &Ask<'a>, own_authority: bool) -> Result<Route<'a>, Answer> {
-    let elsewhere = prober.tls_elsewhere.as_ref().filter(|_| !own_authority);
+    let elsewhere =
+        prober.tls_elsewhere.as_ref().filter(|_| !own_authority && prober.speaks != Speaks::Http3);
     Ok(Route {
         net: ask.net,
         tls: elsewhere.unwrap_or(&prober.tls),
         proxying: &prober.proxying,
         preference: prober.preference,
-        http2: prober.http2,
+        speaks: prober.speaks,
         deadline: ask.deadline,
         source: source_address(prober.source.as_deref())?,
     })

@@ -13,7 +13,8 @@ use super::spec::OAuth2Spec;
 use crate::clock;
 use crate::model::{Answer, Mistakes, Secret, Unknown};
 use crate::net::Deadline;
-use crate::probe::secret::SecretSource;
+use crate::net::SecretSource;
+use crate::probe::secret;
 
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
@@ -103,7 +104,7 @@ impl Assertion {
     }
 
     pub(super) async fn sign(&self, deadline: Deadline, scopes: &str) -> Result<Secret, Answer> {
-        let key = self.key.read(deadline).await?;
+        let key = secret::read(&self.key, deadline).await?;
         let unusable =
             || Answer::from(Unknown::Setup("the key of the JWT grant cannot be used".into()));
         let der = PrivateKeyDer::from_pem_slice(key.reveal().as_bytes()).map_err(|_| unusable())?;

@@ -32,11 +32,12 @@ use self::body::{Coding, Taken};
 use self::hops::{Final, MAX_REDIRECTS, walk};
 use self::proxying::{ProxyKeys, Proxying};
 use self::request::Asking;
+use self::route::Speaks;
 use self::rules::{Rules, version_number};
 use super::{Ask, Blocks, Report, Verdict};
-use crate::model::{Fault, Mistakes, Unknown, family};
-use crate::net::http::{Link, Response};
-use crate::net::{IpFamily, IpPreference, TlsClient};
+use crate::model::{Answer, Fault, Mistakes, Unknown, family};
+use crate::net::http::{Link, Response, Scheme};
+use crate::net::{IpFamily, IpPreference, TlsClient, TlsVersion};
 
 /// What every request says about who asks.
 const USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
@@ -56,7 +57,7 @@ pub struct Prober {
     tls: TlsClient,
     /// For redirects away from the target's authority, where a configured `server_name` does not hold.
     tls_elsewhere: Option<TlsClient>,
-    http2: bool,
+    speaks: Speaks,
     follow_redirects: bool,
 }
 
@@ -88,16 +89,18 @@ impl Prober {
 
     fn assemble(mut spec: Spec, overrides: &Overrides<'_>, mistakes: &mut Mistakes) -> Self {
         check(&spec, mistakes);
-        let mut asking = Asking::build(&mut spec, overrides.headers, mistakes);
+        let asking = Asking::build(&mut spec, overrides.headers, mistakes);
+        let mut unknown_coding = None;
         let compression = spec.compression.take().unwrap_or_default();
         let coding = Coding::parse(&compression).unwrap_or_else(|| {
             let what = format!("there is no compression {compression:?}");
             let hint = "use gzip, br, deflate or identity";
             mistakes.warning("compression", format!("{what}: no run can succeed"), hint);
-            asking.unusable.get_or_insert(what.into());
+            unknown_coding = Some(what.into());
             Coding::Identity
         });
         let mut rules = Rules::build(&mut spec, coding, mistakes);
+        rules.unknown_coding = unknown_coding;
         rules.by_content_encoding = overrides.by_content_encoding && compression.is_empty();
         let settings = spec.tls_config.take().unwrap_or_default();
         mistakes.within("tls_config", |m| settings.check(m));
@@ -112,6 +115,13 @@ impl Prober {
             },
             mistakes,
         );
+        let speaks = match (spec.enable_http3, spec.enable_http2) {
+            (Some(true), _) => Speaks::Http3,
+            (_, Some(false)) => Speaks::Http1,
+            _ => Speaks::Http2,
+        };
+        // None carries HTTP/3.
+        let proxying = if speaks == Speaks::Http3 { Proxying::default() } else { proxying };
         let follow = match spec.no_follow_redirects {
             Some(no_follow) => !no_follow,
             None => spec.follow_redirects.unwrap_or(true),
@@ -128,7 +138,7 @@ impl Prober {
             source: spec.source_ip_address,
             tls: TlsClient::new(settings),
             tls_elsewhere,
-            http2: spec.enable_http2.unwrap_or(true),
+            speaks,
             follow_redirects: follow,
         }
     }
@@ -146,13 +156,7 @@ impl Prober {
     ) -> Verdict {
         let began = Instant::now();
         self.begin(report);
-        let link = Link::target(&ask.target.address).ok_or_else(|| {
-            Unknown::Setup(format!("{:?} is no http or https URL", ask.target.address).into())
-        })?;
-        if let Some(why) = &self.asking.unusable {
-            // Upstream looks the name up before it finds out.
-            return Err(Unknown::Setup(why.clone()).into());
-        }
+        let link = self.link(&ask.target.address, report)?;
         let mut answered = walk(self, ask, link.clone(), report).await?;
         if self.token_went_stale(&answered).await {
             report.note(|| "the kept token was refused; asking again with a new one");
@@ -160,6 +164,17 @@ impl Prober {
         }
         self.judge(ask, report, answered, sink).await?;
         self.rules.speed(began.elapsed())
+    }
+
+    /// HTTP/3 has no form without TLS: an `http` target is asked over `https`, as upstream does.
+    fn link(&self, address: &str, report: &mut Report) -> Result<Link, Answer> {
+        let mut link = Link::target(address)
+            .ok_or_else(|| Unknown::Setup(format!("{address:?} is no http or https URL").into()))?;
+        if self.speaks == Speaks::Http3 && !link.is_tls() {
+            report.note(|| "HTTP/3 needs TLS; asking over https");
+            link.scheme = Scheme::Https;
+        }
+        Ok(link)
     }
 
     /// A kept token may have been revoked since: one more try decides.
@@ -203,6 +218,9 @@ impl Prober {
         if verdict.is_ok() && self.rules.has_headers() {
             verdict = self.rules.headers(&response.head.headers);
             report.set_flag(&family::PROBE_FAILED_DUE_TO_REGEX, verdict.is_err());
+        }
+        if let (Ok(()), Some(why)) = (&verdict, &self.rules.unknown_coding) {
+            verdict = Err(Unknown::Setup(why.clone()).into());
         }
         let reading = self.rules.reading(verdict.is_ok(), &response.head.headers);
         let mut sink = sink.filter(|_| verdict.is_ok());
@@ -296,15 +314,7 @@ impl Prober {
 
 /// What needs more than one key to see.
 fn check(spec: &Spec, mistakes: &mut Mistakes) {
-    if spec.enable_http3 == Some(true) {
-        mistakes.error("enable_http3", "HTTP/3 is not available yet", "remove enable_http3");
-    } else if spec.valid_http_versions.iter().flatten().any(|v| v == "HTTP/3.0") {
-        mistakes.error(
-            "valid_http_versions",
-            "HTTP/3.0 is only spoken with enable_http3",
-            "remove HTTP/3.0",
-        );
-    }
+    check_http3(spec, mistakes);
     if spec.no_follow_redirects.is_some() {
         mistakes.warning(
             "no_follow_redirects",
@@ -313,6 +323,43 @@ fn check(spec: &Spec, mistakes: &mut Mistakes) {
         );
     }
     check_accept_encoding(spec, mistakes);
+}
+
+/// HTTP/3 is spoken alone or not at all.
+fn check_http3(spec: &Spec, mistakes: &mut Mistakes) {
+    let listed = |names: &[&str]| {
+        let versions = spec.valid_http_versions.iter().flatten();
+        versions.into_iter().find(|v| names.contains(&v.as_str())).cloned()
+    };
+    if spec.enable_http3 != Some(true) {
+        if listed(&["HTTP/3.0"]).is_some() {
+            mistakes.error(
+                "valid_http_versions",
+                "HTTP/3.0 is only spoken with enable_http3",
+                "remove HTTP/3.0",
+            );
+        }
+        return;
+    }
+    if let Some(version) = listed(&["HTTP/1.1", "HTTP/2.0", "HTTP/2"]) {
+        let what = format!("{version} is not spoken with enable_http3");
+        mistakes.error("valid_http_versions", what, "list HTTP/3.0 alone");
+    }
+    if spec.enable_http2 != Some(false) {
+        let hint = "set enable_http2: false";
+        mistakes.error("enable_http3", "enable_http3 and enable_http2 exclude each other", hint);
+    }
+    let proxy = spec.proxy_url.as_ref().is_some_and(|url| url.0.is_some());
+    if proxy || spec.proxy_from_environment == Some(true) {
+        let key = if proxy { "proxy_url" } else { "proxy_from_environment" };
+        let hint = "the target is asked directly; drop the proxy's keys";
+        mistakes.warning(key, "no proxy carries HTTP/3", hint);
+    }
+    let max = spec.tls_config.as_ref().and_then(|settings| settings.max_version);
+    if max.is_some_and(|max| max < TlsVersion::Tls13) {
+        let what = "HTTP/3 needs TLS 1.3, which max_version forbids: no run can succeed";
+        mistakes.warning("tls_config.max_version", what, "drop max_version");
+    }
 }
 
 /// A module that decodes `gzip` must not ask for something else.

@@ -14,14 +14,15 @@ use tokio::time::Instant;
 use super::auth::{basic_value, source};
 use super::jwt::{Assertion, JWT_BEARER};
 use super::proxying::{ProxyKeys, Proxying};
-use super::route::Route;
+use super::route::{Route, Speaks};
 use super::spec::OAuth2Spec;
 use super::user_agent;
 use crate::model::{Answer, Fault, Mistakes, Secret, Unknown};
-use crate::net::http::{Link, Payload, Protocol, Sent, exchange};
+use crate::net::SecretSource;
+use crate::net::http::{Link, Payload};
 use crate::net::{IpPreference, Stopwatch, TlsClient};
 use crate::probe::Ask;
-use crate::probe::secret::SecretSource;
+use crate::probe::secret;
 
 /// The largest answer of a token endpoint.
 const MAX_TOKEN_BYTES: usize = 256 * 1024;
@@ -152,7 +153,7 @@ impl OAuth2 {
             tls: &self.tls,
             proxying: &self.proxying,
             preference: IpPreference::default(),
-            http2: false,
+            speaks: Speaks::Http1,
             deadline: ask.deadline,
             source: None,
         };
@@ -190,12 +191,11 @@ impl OAuth2 {
             Uri::from(self.url.path.clone())
         };
         *request.headers_mut() = self.headers(authorization)?;
-        if let Some(value) = connected.proxy_authorization {
+        if let Some(value) = connected.proxy_authorization.clone() {
             let value = super::auth::sensitive(value, "the proxy's credentials")?;
             request.headers_mut().insert(::http::header::PROXY_AUTHORIZATION, value);
         }
-        let sent = Sent { request, protocol: Protocol::Http1, peer: connected.peer };
-        let mut response = exchange(connected.wire, sent, route.deadline, watch).await?;
+        let (mut response, _) = connected.exchange(request, route.deadline, watch).await?;
         let code = response.head.status.as_u16();
         Ok((code, response.collect(MAX_TOKEN_BYTES, route.deadline).await?))
     }
@@ -227,8 +227,8 @@ impl OAuth2 {
             Grant::ClientCredentials(secret) => {
                 pairs.push(("grant_type", "client_credentials".to_owned()));
                 let secret = match secret {
-                    Some(secret) => secret.read(ask.deadline).await?,
-                    None => Arc::default(),
+                    Some(secret) => secret::read(secret, ask.deadline).await?,
+                    None => Secret::default(),
                 };
                 if in_form {
                     pairs.push(("client_id", self.client_id.clone()));

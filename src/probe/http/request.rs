@@ -15,9 +15,10 @@ use super::route::Connected;
 use super::spec::{HeaderSource, Spec};
 use super::user_agent;
 use crate::model::{Answer, Mistakes, Unknown};
+use crate::net::SecretSource;
 use crate::net::http::{Link, Payload, PayloadFile, Protocol, Scheme};
 use crate::probe::Ask;
-use crate::probe::secret::SecretSource;
+use crate::probe::secret;
 
 /// Names that `http_headers` must not set: they belong to the transport or to other keys.
 const RESERVED: [&str; 18] = [
@@ -163,8 +164,12 @@ impl Asking {
                     ),
                 }
             }
-            let secrets = source.secrets.unwrap_or_default().into_iter().map(SecretSource::inline);
-            let files = source.files.unwrap_or_default().into_iter().map(SecretSource::file);
+            let secrets = source.secrets.unwrap_or_default().into_iter().map(SecretSource::Inline);
+            let files = source
+                .files
+                .unwrap_or_default()
+                .into_iter()
+                .map(|path| SecretSource::File(path.into()));
             self.secret_headers.extend(secrets.chain(files).map(|s| (name.clone(), s)));
         }
     }
@@ -211,7 +216,7 @@ impl Asking {
         headers: &mut HeaderMap,
     ) -> Result<(), Answer> {
         for (name, source) in &self.secret_headers {
-            let secret = source.read(ask.deadline).await?;
+            let secret = secret::read(source, ask.deadline).await?;
             headers.append(name.clone(), sensitive(secret.reveal().to_owned(), name.as_str())?);
         }
         if let Some(authorization) = &ask.target.authorization {
@@ -261,13 +266,7 @@ pub(super) fn request(
 ) -> Result<Request<Payload>, Answer> {
     let path = hop.link.path.clone();
     let unsendable = || Answer::from(Unknown::Setup("the URL cannot be sent".into()));
-    let uri = if connected.protocol == Protocol::Http2 {
-        let authority = headers.remove(HOST).ok_or_else(unsendable)?;
-        for name in [CONNECTION, UPGRADE] {
-            headers.remove(name);
-        }
-        absolute(hop.link.scheme, authority.as_bytes(), path).ok_or_else(unsendable)?
-    } else {
+    let uri = if connected.protocol == Protocol::Http1 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         if connected.absolute_form {
             let authority = hop.host.map_or_else(|| hop.link.authority(), str::to_owned);
@@ -275,6 +274,12 @@ pub(super) fn request(
         } else {
             Uri::from(path)
         }
+    } else {
+        let authority = headers.remove(HOST).ok_or_else(unsendable)?;
+        for name in [CONNECTION, UPGRADE] {
+            headers.remove(name);
+        }
+        absolute(hop.link.scheme, authority.as_bytes(), path).ok_or_else(unsendable)?
     };
     if let Some(value) = &connected.proxy_authorization {
         let value = sensitive(value.clone(), "the proxy's credentials")?;

@@ -2,13 +2,29 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ::http::Request;
+
 use super::proxying::Proxying;
 use crate::model::{Answer, Fault, Phase};
-use crate::net::http::{Hop, Link, Protocol, Proxy, ProxyScheme, Scheme, Tunnel, Wire};
-use crate::net::{Deadline, IpPreference, Net, Session, Source, Stopwatch, TlsClient, dial};
+use crate::net::http::{
+    Hop, Link, Payload, Protocol, Proxy, ProxyScheme, Response, Scheme, Sent, Tunnel, Wire,
+    exchange, exchange_over_quic,
+};
+use crate::net::{Deadline, IpPreference, Net, Quic, Session, Source, Stopwatch, TlsClient, dial};
 
 const H2: &[u8] = b"h2";
+const H3: &[u8] = b"h3";
 const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// What a module speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    /// Where the server wants it; HTTP/1 otherwise.
+    Http2,
+    /// Nothing else.
+    Http3,
+}
 
 /// How connections of a module are made.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +33,7 @@ pub(super) struct Route<'a> {
     pub(super) tls: &'a TlsClient,
     pub(super) proxying: &'a Proxying,
     pub(super) preference: IpPreference,
-    pub(super) http2: bool,
+    pub(super) speaks: Speaks,
     pub(super) deadline: Deadline,
     pub(super) source: Source,
 }
@@ -25,7 +41,7 @@ pub(super) struct Route<'a> {
 /// A connection, ready for a request.
 #[derive(Debug)]
 pub(super) struct Connected {
-    pub(super) wire: Wire,
+    line: Line,
     pub(super) protocol: Protocol,
     pub(super) peer: SocketAddr,
     pub(super) session: Option<Session>,
@@ -33,6 +49,35 @@ pub(super) struct Connected {
     pub(super) absolute_form: bool,
     /// What that proxy wants to see.
     pub(super) proxy_authorization: Option<String>,
+}
+
+/// What the connection is made of.
+#[derive(Debug)]
+enum Line {
+    Wire(Wire),
+    Quic(Box<Quic>),
+}
+
+impl Connected {
+    /// Asks, and waits for the head of the answer.
+    pub(super) async fn exchange(
+        self,
+        request: Request<Payload>,
+        deadline: Deadline,
+        watch: &mut Stopwatch,
+    ) -> Result<(Response, Option<Session>), Answer> {
+        let response = match self.line {
+            Line::Wire(wire) => {
+                let sent = Sent { request, protocol: self.protocol, peer: self.peer };
+                exchange(wire, sent, deadline, watch).await?
+            }
+            Line::Quic(quic) => {
+                // Boxed, as what is rare must not make every run larger.
+                Box::pin(exchange_over_quic(*quic, request, deadline, watch)).await?
+            }
+        };
+        Ok((response, self.session))
+    }
 }
 
 impl Route<'_> {
@@ -44,6 +89,9 @@ impl Route<'_> {
         server_name: &str,
         watch: &mut Stopwatch,
     ) -> Result<Connected, Answer> {
+        if self.speaks == Speaks::Http3 {
+            return Box::pin(self.quic(link, ip, server_name, watch)).await;
+        }
         match self.proxying.choose(link, ip, &self.net.proxies) {
             Some(proxy) => self.through(proxy, link, ip, server_name, watch).await,
             None => self.direct(link, ip, server_name, watch).await,
@@ -66,6 +114,31 @@ impl Route<'_> {
         self.secure(Wire::Tcp(stream), link, peer, server_name, watch).await
     }
 
+    async fn quic(
+        &self,
+        link: &Link,
+        ip: Option<IpAddr>,
+        server_name: &str,
+        watch: &mut Stopwatch,
+    ) -> Result<Connected, Answer> {
+        let ip = match ip {
+            Some(ip) => ip,
+            None => self.resolve(&link.host, watch).await?,
+        };
+        let to = (ip, link.port());
+        let name = (server_name, H3);
+        let connected = Quic::connect(to, self.tls, name, self.source, self.deadline, watch);
+        let (quic, session) = connected.await?;
+        Ok(Connected {
+            line: Line::Quic(Box::new(quic)),
+            protocol: Protocol::Http3,
+            peer: to.into(),
+            session: Some(session),
+            absolute_form: false,
+            proxy_authorization: None,
+        })
+    }
+
     async fn secure(
         &self,
         wire: Wire,
@@ -75,7 +148,7 @@ impl Route<'_> {
         watch: &mut Stopwatch,
     ) -> Result<Connected, Answer> {
         let (wire, session) = if link.is_tls() {
-            let alpn: &[&[u8]] = if self.http2 { &[H2, HTTP_1_1] } else { &[] };
+            let alpn: &[&[u8]] = if self.speaks == Speaks::Http2 { &[H2, HTTP_1_1] } else { &[] };
             let shaken = self.tls.handshake(wire, server_name, alpn, self.deadline, watch);
             let (stream, session) = shaken.await?;
             (Wire::Tls(Box::new(stream)), Some(session))
@@ -85,7 +158,7 @@ impl Route<'_> {
         let h2 = session.as_ref().is_some_and(|s| s.alpn.as_deref() == Some(H2));
         let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
         Ok(Connected {
-            wire,
+            line: Line::Wire(wire),
             protocol,
             peer,
             session,
@@ -106,7 +179,7 @@ impl Route<'_> {
             self.reach(proxy, watch).await.map_err(|answer| refused(proxy, answer))?;
         if link.scheme == Scheme::Http && proxy.scheme != ProxyScheme::Socks5 {
             return Ok(Connected {
-                wire,
+                line: Line::Wire(wire),
                 protocol: Protocol::Http1,
                 peer,
                 session: None,

@@ -30,6 +30,8 @@ pub(super) struct Rules {
     fail_above: Option<Duration>,
     warn_above: Option<Duration>,
     coding: Coding,
+    /// Why the body cannot be decoded at all. Upstream, too, notices it with an answer at hand.
+    pub(super) unknown_coding: Option<Box<str>>,
     /// Decode as `Content-Encoding` says.
     pub(super) by_content_encoding: bool,
     limit: Option<u64>,
@@ -89,6 +91,7 @@ impl Rules {
             fail_above: spec.fail_if_slower_than.map(crate::model::Period::get),
             warn_above: spec.warn_if_slower_than.map(crate::model::Period::get),
             coding,
+            unknown_coding: None,
             by_content_encoding: false,
             limit: spec.body_size_limit.and_then(super::spec::ByteSize::limit),
         }
@@ -253,7 +256,7 @@ fn version(text: &str, mistakes: &mut Mistakes) -> Option<Version> {
             mistakes.warning(
                 "valid_http_versions",
                 format!("{text:?} is no version of HTTP: no answer has it"),
-                "use HTTP/1.0, HTTP/1.1 or HTTP/2.0",
+                "use HTTP/1.0, HTTP/1.1, HTTP/2.0 or HTTP/3.0",
             );
             return None;
         }

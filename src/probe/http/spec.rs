@@ -14,7 +14,7 @@ use crate::net::{IpFamily, TlsSettings};
 pub struct Spec {
     /// Accepted statuses: numbers, `2xx`, `200-299`. Default: 200 to 299.
     pub valid_status_codes: Option<Vec<StatusCodes>>,
-    /// Accepted versions (`HTTP/1.0`, `HTTP/1.1`, `HTTP/2.0`). Default: any.
+    /// Accepted versions (`HTTP/1.0`, `HTTP/1.1`, `HTTP/2.0`, `HTTP/3.0`). Default: any.
     pub valid_http_versions: Option<Vec<String>>,
     /// Default `ip6`.
     pub preferred_ip_protocol: Option<IpFamily>,
@@ -44,6 +44,7 @@ pub struct Spec {
     pub compression: Option<String>,
     /// The most of the body that is read, after decoding.
     pub body_size_limit: Option<ByteSize>,
+    /// Speak HTTP/3, over QUIC, and nothing else. Needs `enable_http2: false`.
     pub enable_http3: Option<bool>,
     /// Ours: the longest that a run may take.
     pub fail_if_slower_than: Option<Period>,

@@ -19,11 +19,12 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 pub use self::spec::{HttpConfig, Spec};
 use super::dialogue::{StepSpec, expand};
 use super::http::{Auth, basic_value, sensitive, target_value, user_agent};
-use super::secret::SecretSource;
+use super::secret;
 use super::tcp::source_address;
 use super::wire::{Wire, quote};
 use super::{Ask, Blocks, Report, Verdict, address, certificates};
 use crate::model::{Answer, Fault, Mistakes, Phase, Unknown, family};
+use crate::net::SecretSource;
 use crate::net::http::{self as net_http, Link, Scheme};
 use crate::net::{Deadline, IpFamily, IpPreference, Stopwatch, TlsClient, TlsSettings, dial};
 
@@ -169,7 +170,7 @@ impl Prober {
         }
         let mut seen = Vec::new();
         for (name, source) in &self.headers {
-            let secret = source.read(ask.deadline).await?;
+            let secret = secret::read(source, ask.deadline).await?;
             let value = sensitive(secret.reveal().to_owned(), name.as_str())?;
             // The first value of a header replaces ours, the others are added.
             if seen.contains(&name) {

@@ -6,12 +6,12 @@ use ::http::HeaderName;
 use serde::Deserialize;
 
 use crate::model::{Mistakes, Secret};
+use crate::net::SecretSource;
 use crate::net::{IpFamily, TlsSettings};
 use crate::probe::dialogue::StepSpec;
 use crate::probe::http::{
     self, Auth, AuthorizationSpec, BasicAuth, HeaderSource, OAuth2Spec, ProxyUrl,
 };
-use crate::probe::secret::SecretSource;
 
 /// The block `websocket:` of a module.
 #[derive(Debug, Default, Deserialize)]
@@ -111,8 +111,12 @@ pub(super) fn headers(
             continue;
         };
         let values = source.values.unwrap_or_default().into_iter().map(Secret::new);
-        let inline = values.chain(source.secrets.unwrap_or_default()).map(SecretSource::inline);
-        let files = source.files.unwrap_or_default().into_iter().map(SecretSource::file);
+        let inline = values.chain(source.secrets.unwrap_or_default()).map(SecretSource::Inline);
+        let files = source
+            .files
+            .unwrap_or_default()
+            .into_iter()
+            .map(|path| SecretSource::File(path.into()));
         headers.extend(inline.chain(files).map(|source| (name.clone(), source)));
     }
     headers

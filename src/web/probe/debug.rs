@@ -70,6 +70,9 @@ fn log(text: &mut String, entry: &Entry, notes: bool) {
 /// The module as written, and what this request added to it.
 fn module(text: &mut String, asked: &Asked) {
     text.push_str(&asked.shown);
+    for (key, value) in &asked.overrides {
+        writeln!(text, "# by the parameter override_{key}: {value:?}").ok();
+    }
     if let Some(hostname) = &asked.hostname {
         let key = match asked.prober {
             "tcp" | "tls" => "tls_config.server_name",

@@ -3,10 +3,11 @@
 //! Both lists are shared out: when one is full, the oldest entry of whoever has the most goes, so that a target that is
 //! asked often, or fails always, does not push out what is known of the others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::Outcome;
+use crate::model::{Outcome, Overrides};
 use crate::probe::Trace;
 
 /// Entries that one list may have, whatever the flag says.
@@ -19,6 +20,8 @@ pub(in crate::web) struct Entry {
     pub(in crate::web) asked: Asked,
     pub(in crate::web) outcome: Outcome,
     pub(in crate::web) trace: Trace,
+    /// Stands for module and target: whose entry it is.
+    owner: u64,
 }
 
 /// What was asked, and with which rules.
@@ -29,6 +32,8 @@ pub(in crate::web) struct Asked {
     pub(in crate::web) phases: &'static crate::model::Family,
     pub(in crate::web) target: Box<str>,
     pub(in crate::web) hostname: Option<Box<str>>,
+    /// What this request set otherwise in the module.
+    pub(in crate::web) overrides: Overrides,
     /// The module as written, secrets masked.
     pub(in crate::web) shown: Arc<str>,
 }
@@ -36,6 +41,7 @@ pub(in crate::web) struct Asked {
 #[derive(Debug)]
 pub(in crate::web) struct History {
     limit: usize,
+    hasher: RandomState,
     lists: Mutex<Lists>,
 }
 
@@ -48,13 +54,14 @@ struct Lists {
 
 impl History {
     pub(in crate::web) fn new(limit: usize) -> Self {
-        Self { limit: limit.min(MAX_HISTORY), lists: Mutex::default() }
+        Self { limit: limit.min(MAX_HISTORY), hasher: RandomState::new(), lists: Mutex::default() }
     }
 
     /// Takes a run into the history; its number is returned.
     pub(in crate::web) fn add(&self, asked: Asked, outcome: Outcome, trace: Trace) -> Arc<Entry> {
+        let owner = self.hasher.hash_one((&asked.module, &asked.target));
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = Arc::new(Entry { id: lists.next, asked, outcome, trace });
+        let entry = Arc::new(Entry { id: lists.next, asked, outcome, trace, owner });
         lists.next += 1;
         lists.recent.push_back(Arc::clone(&entry));
         if lists.recent.len() > self.limit
@@ -94,17 +101,13 @@ impl History {
 
 /// Takes out the oldest entry of the target that has the most; of equals the oldest of all.
 fn take_fairly(list: &mut VecDeque<Arc<Entry>>) -> Option<Arc<Entry>> {
-    let victim = {
-        let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
-        for entry in list.iter() {
-            *counts.entry((&entry.asked.module, &entry.asked.target)).or_default() += 1;
-        }
-        let most = counts.values().copied().max()?;
-        let full = |entry: &Arc<Entry>| {
-            counts.get(&(&*entry.asked.module, &*entry.asked.target)) == Some(&most)
-        };
-        list.iter().position(full)?
-    };
+    let mut owners: Vec<u64> = list.iter().map(|entry| entry.owner).collect();
+    owners.sort_unstable();
+    let shares = || owners.chunk_by(|a, b| a == b);
+    let most = shares().map(<[u64]>::len).max()?;
+    let full: Vec<u64> =
+        shares().filter(|share| share.len() == most).map(|share| share[0]).collect();
+    let victim = list.iter().position(|entry| full.binary_search(&entry.owner).is_ok())?;
     list.remove(victim)
 }
 
@@ -133,6 +136,7 @@ mod tests {
             phases: &family::PROBE_TCP_DURATION,
             target: target.into(),
             hostname: None,
+            overrides: Overrides::new(),
             shown: "".into(),
         };
         history.add(asked, outcome, Trace::default()).id

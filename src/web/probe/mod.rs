@@ -27,8 +27,8 @@ use super::{Site, metrics, plain_error};
 use crate::clock;
 use crate::metrics::exposition::{Encoding, Writer};
 use crate::metrics::render_outcome;
-use crate::model::{Answer, Outcome, Target, family};
-use crate::probe::{Listed, Module, OnDemand};
+use crate::model::{Answer, Outcome, Overrides, Target, family};
+use crate::probe::{Listed, MAX_OVERRIDES, Module, OnDemand};
 
 const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 /// Seconds after which somebody who was refused may come again.
@@ -227,6 +227,11 @@ impl Order {
         let Some(module) = module else {
             return Err(Refusal::bad("Unknown prober \"\""));
         };
+        let overrides = overrides(asked.overrides)?;
+        let module = probing.on_demand.variant(&module, &overrides).map_err(|why| {
+            probing.refused.with_label_values(&["not_allowed"]).inc();
+            Refusal::bad(why.to_string())
+        })?;
         let prober = module.prober.kind();
         let hostname = hostname(&module, asked.hostname)?;
         let address = request::target(prober, asked.target);
@@ -241,11 +246,26 @@ impl Order {
             phases: module.phases_family(),
             target: address.as_str().into(),
             hostname: hostname.as_deref().map(Into::into),
+            overrides,
             shown,
         };
         let target = Target { hostname, ..Target::plain(address) };
         Ok(Self { module, target, budget, asked })
     }
+}
+
+/// Each key once: of two values nobody could say which is meant.
+fn overrides(given: Vec<(String, String)>) -> Result<Overrides, Refusal> {
+    if given.len() > MAX_OVERRIDES {
+        return Err(Refusal::bad(format!("more than {MAX_OVERRIDES} overrides")));
+    }
+    let mut overrides = Overrides::new();
+    for (key, value) in given {
+        if overrides.insert(key.clone(), value).is_some() {
+            return Err(Refusal::bad(format!("{key:?} is overridden twice")));
+        }
+    }
+    Ok(overrides)
 }
 
 /// Seconds that the scraper grants; 0 when it does not say.

@@ -2,8 +2,13 @@
 
 use url::form_urlencoded;
 
+use crate::model::override_key;
+use crate::probe::MAX_OVERRIDES;
+
 /// The module that is meant when none is named.
 const DEFAULT_MODULE: &str = "http_2xx";
+/// Before the name of a key of the module. Other parameters that nobody knows are passed over, as upstream does.
+pub(super) const OVERRIDE: &str = "override_";
 
 /// The query of `/probe`, decoded once. Of a repeated parameter the first counts.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -12,6 +17,8 @@ pub(super) struct Parameters {
     pub(super) target: String,
     pub(super) hostname: String,
     pub(super) debug: bool,
+    /// Keys of the module that are to be set otherwise, each as often as it was given.
+    pub(super) overrides: Vec<(String, String)>,
 }
 
 impl Parameters {
@@ -23,8 +30,18 @@ impl Parameters {
             target: first("target"),
             hostname: first("hostname"),
             debug: first("debug") == "true",
+            overrides: overrides(query),
         }
     }
+}
+
+/// Every parameter with the prefix, as few more than are allowed as it takes to see that they are too many.
+fn overrides(query: &str) -> Vec<(String, String)> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    let ours = pairs.filter_map(|(name, value)| {
+        Some((override_key(name.strip_prefix(OVERRIDE)?), value.into_owned()))
+    });
+    ours.take(MAX_OVERRIDES + 1).collect()
 }
 
 /// The first value of a parameter.
@@ -96,6 +113,9 @@ mod tests {
         assert_eq!(read.hostname, "h");
         assert!(!read.debug);
         assert!(Parameters::of("debug=true").debug);
+        let read = Parameters::of("override_method=GET&override_header_X_A=b%20c&overridden=1");
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(read.overrides, [pair("method", "GET"), pair("headers.x-a", "b c")]);
         assert_eq!(Parameters::of(""), Parameters { module: "http_2xx".into(), ..<_>::default() });
     }
 

@@ -65,12 +65,13 @@ impl Health {
         let acceptor = tls.map(Tls::acceptor);
         let peer = Peer::at(bind, move |stream| {
             let (kept, answer, acceptor) = (Arc::clone(&kept), answer.clone(), acceptor.clone());
+            let told = move |call| kept.lock().unwrap().push(call);
             async move {
                 match acceptor {
-                    None => serve(stream, kept, answer).await,
+                    None => serve(stream, told, answer).await,
                     Some(acceptor) => {
                         if let Ok(stream) = acceptor.accept(stream).await {
-                            serve(stream, kept, answer).await;
+                            serve(stream, told, answer).await;
                         }
                     }
                 }
@@ -85,16 +86,18 @@ impl Health {
     }
 }
 
-async fn serve<S>(stream: S, kept: Arc<Mutex<Vec<Call>>>, answer: Answer)
+/// Answers every call of a connection; `told` hears of each.
+pub(crate) async fn serve<S, T>(stream: S, told: T, answer: Answer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Fn(Call) + Clone + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (kept, answer) = (Arc::clone(&kept), answer.clone());
+        let (told, answer) = (told.clone(), answer.clone());
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
-            kept.lock().unwrap().push(Call {
+            told(Call {
                 path: head.uri.path().to_owned(),
                 authority: head.uri.authority().map(ToString::to_string).unwrap_or_default(),
                 headers: head.headers,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::crypto::aws_lc_rs;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -163,21 +164,29 @@ pub(crate) struct Tls {
     pub(crate) shown: Shown,
     pub(crate) versions: Vec<&'static SupportedProtocolVersion>,
     pub(crate) alpn: Vec<&'static [u8]>,
+    /// Demands a certificate of a client.
+    pub(crate) clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Tls {
     pub(crate) fn new(shown: Shown) -> Self {
-        Self { shown, versions: vec![&version::TLS12, &version::TLS13], alpn: Vec::new() }
+        Self {
+            shown,
+            versions: vec![&version::TLS12, &version::TLS13],
+            alpn: Vec::new(),
+            clients: None,
+        }
     }
 
     pub(crate) fn acceptor(self) -> TlsAcceptor {
-        let mut config =
-            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_protocol_versions(&self.versions)
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(self.shown.chain, self.shown.key)
-                .unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&self.versions)
+            .unwrap();
+        let builder = match self.clients {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+        };
+        let mut config = builder.with_single_cert(self.shown.chain, self.shown.key).unwrap();
         config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }

@@ -61,7 +61,14 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) async fn start(answer: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer)
+    }
+
+    /// At a socket that is there already.
+    pub(crate) fn on(
+        listener: TcpListener,
+        answer: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let inner = Arc::new(Inner {
             script: Mutex::default(),

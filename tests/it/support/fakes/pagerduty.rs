@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use super::http::{Fake, Received, Reply};
 
@@ -33,10 +34,15 @@ pub(crate) enum Incident {
 
 impl PagerDuty {
     pub(crate) async fn start(keys: &[&str]) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), keys)
+    }
+
+    /// At a socket that is there already.
+    pub(crate) fn on(listener: TcpListener, keys: &[&str]) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         state.lock().unwrap().keys = keys.iter().map(|k| (*k).to_owned()).collect();
         let shared = Arc::clone(&state);
-        let http = Fake::start(move |request| shared.lock().unwrap().take(request)).await;
+        let http = Fake::on(listener, move |request| shared.lock().unwrap().take(request));
         Self { http, state }
     }
 
