@@ -242,10 +242,11 @@ impl Worker {
     fn commit(&mut self, jobs: Vec<Job>) {
         let result = self.try_commit(&jobs);
         if let Err(error) = &result {
+            // First: whoever hears of it looks whether the book can be written.
+            self.shared.failed(error);
             for job in jobs {
                 job.fail(error);
             }
-            self.shared.failed(error);
             return;
         }
         for job in jobs {
