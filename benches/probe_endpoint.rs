@@ -29,7 +29,7 @@ const ROUNDS: usize = 9;
 const OWN_MEMORY: f64 = 0.5;
 /// Of the reference's resident memory, the mapped program included: that is pages of the file, which the kernel takes back
 /// when it needs them.
-const RESIDENT: f64 = 1.0;
+const RESIDENT: f64 = 0.85;
 
 const fn bound(kind: Kind) -> f64 {
     match kind {

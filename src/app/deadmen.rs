@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::{Changes, Finished, Ledger};
 use crate::clock;
 use crate::deadman::{
-    Configured, DeadmanState, Finding, Key, KindState, POLLS, Poller, Report, Spec, Verdict,
-    WatchdogSpec, said,
+    At, Configured, Finding, Key, Note, POLLS, Poller, Report, Spec, Verdict, WatchdogSpec, said,
 };
 use crate::model::{
     Answer, Check, CheckId, Fault, Labels, Outcome, ProbePolicy, Reason, Stamp, Target, Thresholds,
@@ -103,8 +102,9 @@ fn last_heard(verdict: &Verdict) -> Option<String> {
 fn around(beats: &Beats, report: &Report) -> Vec<String> {
     let replicas = beats.replicas(&report.name);
     let mut said = said(&replicas);
-    if said.is_empty() && !replicas.is_empty() && report.members.iter().any(|(_, it)| is_silent(it))
-    {
+    let is_over = report.notes.iter().any(|note| matches!(note, Note::Ended { .. }));
+    let is_kept = !is_over && report.members.iter().any(|(_, it)| is_silent(it));
+    if said.is_empty() && !replicas.is_empty() && is_kept {
         said.push(KEPT_BACK.to_owned());
     }
     said.extend(report.notes.iter().map(ToString::to_string));
@@ -153,7 +153,11 @@ pub(super) async fn configured(specs: &[Arc<Spec>]) -> Vec<Configured> {
             Some(source) => match source.read().await {
                 Ok(secret) => Some(Key::new(&secret)),
                 Err(error) => {
-                    tracing::error!(deadman = spec.name, %error, "its door stays closed");
+                    tracing::error!(
+                        deadman = spec.name,
+                        %error,
+                        "no key: its door keeps the one that it had, or stays closed"
+                    );
                     None
                 }
             },
@@ -168,7 +172,14 @@ pub(super) fn replace(beats: &Beats, before: &[Arc<Spec>], configured: Vec<Confi
     for it in &configured {
         beats.meter().announce(&it.spec);
     }
+    let kept: Vec<Arc<Spec>> = configured.iter().map(|it| Arc::clone(&it.spec)).collect();
     let gone = beats.board().reload(configured, clock::now());
+    for after in &kept {
+        if let Some(spec) = before.iter().find(|spec| spec.name == after.name) {
+            beats.meter().forget_parts(spec, after);
+        }
+    }
+    beats.keep_replicas_of(&kept);
     for spec in before.iter().filter(|spec| gone.contains(&spec.name)) {
         beats.meter().forget(spec);
     }
@@ -182,7 +193,6 @@ pub(super) async fn watch_keys(beats: Arc<Beats>, specs: Vec<Arc<Spec>>, stop: C
     if specs.iter().all(|spec| spec.key_file.is_none()) {
         return;
     }
-    let mut known: Option<Vec<Option<Key>>> = None;
     let mut tick = interval(KEYS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -190,13 +200,13 @@ pub(super) async fn watch_keys(beats: Arc<Beats>, specs: Vec<Arc<Spec>>, stop: C
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let read = configured(&specs).await;
-        let keys: Vec<Option<Key>> = read.iter().map(|it| it.key.clone()).collect();
-        if known.as_ref().is_some_and(|known| *known != keys) {
-            tracing::info!("keys of dead man's switches were rotated");
-            replace(&beats, &specs, read);
+        for it in configured(&specs).await {
+            let Some(key) = it.key else { continue };
+            // Nothing but the key: these switches may be others by now.
+            if it.spec.key_file.is_some() && beats.board().set_key(&it.spec.name, key) {
+                tracing::info!(deadman = it.spec.name, "its key was rotated");
+            }
         }
-        known = Some(keys);
     }
 }
 
@@ -244,14 +254,9 @@ pub(super) async fn poll(beats: Arc<Beats>, spec: Arc<Spec>, stop: CancellationT
     }
 }
 
-fn beaten(name: &str, state: DeadmanState) -> Vec<String> {
-    match state.kind {
-        KindState::Switch(state) => state.last.map(|_| name.to_owned()).into_iter().collect(),
-        KindState::Watchdog(state) => {
-            let sources = state.sources.into_iter().filter(|(_, source)| source.evidence.is_some());
-            sources.map(|(source, _)| source).collect()
-        }
-    }
+fn proofs(report: &Report) -> Vec<(Arc<str>, At)> {
+    let members = report.members.iter();
+    members.filter_map(|(name, it)| Some((Arc::clone(name), it.proves_until?))).collect()
 }
 
 /// How long a switch may stay silent after we were blind: until its next beat must have come, but not for ever.
@@ -271,9 +276,9 @@ pub(super) struct Judging {
     beats: Arc<Beats>,
     /// Probes that are paused, as far as the ledger knows.
     paused: BTreeSet<Arc<str>>,
-    /// Members of each switch that were beaten at all: one that is armed and still waits for its first beat does not fail,
-    /// and proves nothing either.
-    beaten: HashMap<Arc<str>, Vec<String>>,
+    /// Until when each member of a switch proves that all is well. Only what was heard proves anything: not a switch that is
+    /// armed and waits for its first beat, and not one whose limit has passed, however long we bear with it.
+    proofs: HashMap<Arc<str>, Vec<(Arc<str>, At)>>,
     /// When sight last returned.
     sighted: Option<Stamp>,
     /// Silent since then, and given time.
@@ -285,15 +290,17 @@ impl Judging {
         Self {
             beats,
             paused: BTreeSet::new(),
-            beaten: HashMap::new(),
+            proofs: HashMap::new(),
             sighted: None,
             unsettled: BTreeSet::new(),
         }
     }
 
-    /// Whether a member of a switch was ever beaten.
-    pub(super) fn is_beaten(&self, deadman: &str, member: &str) -> bool {
-        self.beaten.get(deadman).is_some_and(|members| members.iter().any(|m| m == member))
+    /// Whether a member of a switch was beaten in time. Also where its time ran out and nobody has judged it since.
+    pub(super) fn is_proven(&self, deadman: &str, member: &str, now: Stamp) -> bool {
+        let now = At::of(now);
+        let Some(members) = self.proofs.get(deadman) else { return false };
+        members.iter().any(|(name, until)| **name == *member && now < *until)
     }
 
     pub(super) async fn woken(&self) {
@@ -394,23 +401,22 @@ impl Judging {
         for probe in [&*report.name, &*replicas_of(&report.name)] {
             changes.push(ledger.set_paused(probe, is_paused, now));
         }
-        for (target, outcome) in report.outcomes(now) {
-            let id = CheckId::of(&report.name, &Target::plain(&**target));
-            let finished = Finished { id, outcome, early: false };
-            if is_silence(&finished.outcome.answer) && self.is_settling(&report.name, now) {
+        let line = self.beats.board().line().clone();
+        let id_of = |target: &str| CheckId::of(&report.name, &Target::plain(target));
+        for target in report.waiting() {
+            changes.push(ledger.wait(id_of(target), now));
+        }
+        for (target, outcome, heard) in report.outcomes(now) {
+            let heard = heard.map(|heard| line.stamp(heard.received.at, now));
+            if is_silence(&outcome.answer) && self.is_settling(&report.name, now) {
                 self.unsettled.insert(Arc::clone(&report.name));
-                changes.push(ledger.hold(finished, now).changes);
+                changes.push(ledger.hold(id_of(target), outcome, heard, now));
                 continue;
             }
-            changes.push(ledger.record(finished, now).changes);
+            changes.push(ledger.judge(id_of(target), outcome, heard, now));
         }
-        {
-            let board = self.beats.board();
-            let state = board.state(&report.name);
-            self.beats.meter().report(&report, state.as_ref(), board.line(), now);
-            let members = state.map(|state| beaten(&report.name, state)).unwrap_or_default();
-            self.beaten.insert(Arc::clone(&report.name), members);
-        }
+        self.beats.meter().report(&report, &line, now);
+        self.proofs.insert(Arc::clone(&report.name), proofs(&report));
         self.beats.show(report);
         changes
     }

@@ -9,7 +9,7 @@ use prometheus::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::deadmen::Judging;
+use super::deadmen::{Judging, PROBER};
 use super::ledger::Ledger;
 use crate::book::Book;
 use crate::clock;
@@ -88,9 +88,10 @@ impl Issuer {
     }
 
     fn sights(&self, ledger: &Ledger, judging: Option<&Judging>, now: Stamp) -> Sights {
-        let beaten = |name: &str, member: &str| judging.is_some_and(|j| j.is_beaten(name, member));
+        let proven =
+            |name: &str, member: &str| judging.is_some_and(|j| j.is_proven(name, member, now));
         let deadmen = self.wanted.deadmen.iter().filter_map(|name| {
-            let standing = standing(ledger, name, now, |target| beaten(name, target))?;
+            let standing = standing(ledger, name, now, |target| proven(name, target))?;
             Some((name.clone(), standing))
         });
         let probes = self
@@ -141,24 +142,35 @@ impl Issuer {
     }
 }
 
-/// A probe or a deadman as a whole. `is_heard` says of a target that works whether it was heard of at all.
+/// A probe or a deadman as a whole. `is_proven` says of a target that works whether there is evidence for that.
 fn standing(
     ledger: &Ledger,
     name: &str,
     now: Stamp,
-    is_heard: impl Fn(&str) -> bool,
+    is_proven: impl Fn(&str) -> bool,
 ) -> Option<Standing> {
     let group = ledger.group(name)?;
-    let (mut proven, mut active) = (0, 0);
+    let is_deadman = group.policy.prober == PROBER;
+    let (mut proven, mut active, mut waiting) = (0, 0, 0);
     let mut others = Vec::new();
     for view in group.members.iter().filter_map(|id| ledger.view(*id)) {
         let target = &view.check.target.address;
         let status = view.status_at(now);
         active += usize::from(status != Status::Paused);
         match status {
-            // What is only remembered from before a restart proves nothing.
-            Status::Up | Status::Degraded if view.last.is_some() && is_heard(target) => proven += 1,
-            Status::Up | Status::Degraded => others.push(format!("{target} was not heard of yet")),
+            // What is only remembered from before a restart proves nothing, and neither does what would be worse if it were
+            // not held back.
+            Status::Up | Status::Degraded if view.last.is_none() => {
+                others.push(format!("{target} was not heard of yet"));
+            }
+            Status::Up | Status::Degraded if view.held.is_none() && is_proven(target) => {
+                proven += 1;
+            }
+            Status::Up | Status::Degraded => others.push(format!("{target} is not proven to work")),
+            Status::Unknown if is_deadman && view.last.is_none() => {
+                waiting += 1;
+                others.push(format!("{target} was not heard of yet"));
+            }
             status => {
                 let answer = view.fresh(now).filter(|last| last.answer.reason().is_some());
                 let why = answer.map(|last| format!(" ({})", last.answer)).unwrap_or_default();
@@ -171,8 +183,12 @@ fn standing(
     if more > 0 {
         others.push(format!("{more} more"));
     }
+    // Those that wait for their first beat count neither way: the others may be enough.
+    let is_open = group.status == Status::Unknown && waiting > 0;
+    let status =
+        if is_open && waiting == group.headcount.unknown { Status::Degraded } else { group.status };
     Some(Standing {
-        status: group.status,
+        status,
         proven,
         wanted: group.policy.min_up.unwrap_or(active),
         detail: others.join(", "),
@@ -259,5 +275,162 @@ impl Heartbeats {
     /// No beat from here on.
     pub(super) fn stop(&self) {
         self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::app::deadmen;
+    use crate::board::Board;
+    use crate::deadman::{
+        Address, Beat, BeatKind, BeatMethod, Configured, Door, Kept, PingId, SETTLE, Switchboard,
+    };
+    use crate::metrics::Identity;
+    use crate::web::Beats;
+
+    const UUID: &str = "c5d1f1e0-8b67-4c5f-9d43-0b5a2d0b7f11";
+
+    fn at(second: u64) -> Stamp {
+        let wall = 1_800_000_000 + i64::try_from(second).unwrap();
+        Stamp::new(Timestamp::from_second(wall).unwrap(), Duration::from_secs(1_000 + second))
+    }
+
+    /// A switch, judged as the owner does.
+    struct Bench {
+        beats: Arc<Beats>,
+        judging: Judging,
+        ledger: Ledger,
+        name: String,
+    }
+
+    impl Bench {
+        fn new(spec: serde_json::Value) -> Self {
+            let spec: Arc<crate::deadman::Spec> = Arc::new(serde_json::from_value(spec).unwrap());
+            let configured = vec![Configured { spec: Arc::clone(&spec), key: None }];
+            let board = Switchboard::new("wp", "boot", configured, Kept::default(), at(0));
+            let meter = crate::deadman::Meter::new(&Registry::new());
+            let beats = Beats::new(board, Book::in_memory_on("boot"), meter);
+            let identity = Identity { watchpost: "wp".into(), region: None };
+            let mut ledger = Ledger::new(Board::new(), identity);
+            drop(ledger.apply(deadmen::checks(&[Arc::clone(&spec)]), at(0)));
+            let judging = Judging::new(Arc::clone(&beats));
+            let mut bench = Self { beats, judging, ledger, name: spec.name.clone() };
+            bench.look(0);
+            bench
+        }
+
+        fn look(&mut self, second: u64) {
+            drop(self.judging.all(&mut self.ledger, at(second)));
+        }
+
+        /// Looks so often that nothing counts as a suspend.
+        fn pass(&mut self, from: u64, to: u64) {
+            for second in (from..=to).step_by(10) {
+                drop(self.judging.due(&mut self.ledger, at(second)));
+            }
+        }
+
+        fn beat(&mut self, second: u64) {
+            let address =
+                Address { door: Door::Id(PingId::parse(UUID).unwrap()), kind: BeatKind::Success };
+            let (kind, method) = (BeatKind::Success, BeatMethod::Post);
+            let beat = Beat { kind, run: None, method, from: None, body: b"" };
+            self.beats.board().ping(&address, &beat, at(second)).unwrap();
+            drop(self.judging.due(&mut self.ledger, at(second)));
+        }
+
+        /// Evidence from a Prometheus.
+        fn hear(&mut self, source: &str, second: u64) {
+            let clock = self.beats.board().clocks().issue(at(second));
+            let body = json!({ "version": "4", "receiver": "r", "alerts": [{
+                "status": "firing", "labels": { "alertname": "Watchdog", "p": source },
+                "annotations": { "clocks": format!("wp={clock:.3} ") },
+            }] });
+            let body = body.to_string();
+            let receipt = self.beats.board().alertmanager("alerting", body.as_bytes(), at(second));
+            assert!(receipt.unwrap().changed);
+            drop(self.judging.due(&mut self.ledger, at(second)));
+        }
+
+        fn standing(&self, second: u64) -> Standing {
+            let now = at(second);
+            let proven = |member: &str| self.judging.is_proven(&self.name, member, now);
+            standing(&self.ledger, &self.name, now, proven).unwrap()
+        }
+
+        fn proven(&self, second: u64) -> (Status, usize) {
+            let standing = self.standing(second);
+            (standing.status, standing.proven)
+        }
+    }
+
+    fn switch() -> Bench {
+        Bench::new(json!({ "name": "backup", "uuid": UUID, "interval": "60s", "grace": "20s" }))
+    }
+
+    #[test]
+    fn a_switch_proves_something_from_its_first_beat_until_its_limit() {
+        let mut bench = switch();
+        assert_eq!(bench.proven(0), (Status::Degraded, 0));
+        assert!(bench.standing(0).detail.contains("was not heard of yet"));
+        bench.look(70);
+        assert_eq!(bench.proven(70), (Status::Degraded, 0), "late, and never beaten");
+        bench.beat(75);
+        assert_eq!(bench.proven(75), (Status::Up, 1));
+        bench.pass(75, 154);
+        assert_eq!(bench.proven(154), (Status::Degraded, 1), "late");
+        // Nobody has judged it since.
+        assert_eq!(bench.proven(155), (Status::Degraded, 0));
+        bench.look(155);
+        assert_eq!(bench.proven(155), (Status::Down, 0));
+        bench.beat(160);
+        assert_eq!(bench.proven(160), (Status::Up, 1));
+    }
+
+    #[test]
+    fn silence_that_is_borne_with_after_blindness_is_no_evidence() {
+        let mut bench = switch();
+        bench.beat(10);
+        drop(bench.ledger.set_blind(true, at(20)));
+        bench.look(100);
+        assert_eq!(bench.proven(100), (Status::Up, 0), "held while blind");
+        drop(bench.ledger.set_blind(false, at(200)));
+        bench.judging.see_again(at(200));
+        bench.look(200);
+        // It has until its next beat is due before anybody is told …
+        assert_eq!(bench.proven(210), (Status::Up, 0), "… and sends no heartbeat meanwhile");
+        bench.beat(220);
+        assert_eq!(bench.proven(221), (Status::Up, 1));
+    }
+
+    #[test]
+    fn the_wait_for_beats_that_queued_up_during_a_suspend_is_no_evidence() {
+        let mut bench = switch();
+        bench.beat(10);
+        drop(bench.judging.due(&mut bench.ledger, at(1_000)));
+        let (status, proven) = bench.proven(1_000);
+        assert_ne!(status, Status::Down, "it is given time");
+        assert_eq!(proven, 0);
+        drop(bench.judging.due(&mut bench.ledger, at(1_000 + SETTLE.as_secs())));
+        assert_eq!(bench.proven(1_005), (Status::Down, 0));
+    }
+
+    #[test]
+    fn a_source_that_waits_counts_neither_way() {
+        let mut bench = Bench::new(json!({ "name": "alerting", "watchdog": {
+            "source_label": "p", "sources": ["a", "b", "c"], "min_sources": 2, "max_age": "60s",
+        }}));
+        bench.hear("a", 5);
+        assert_eq!((bench.standing(5).proven, bench.standing(5).wanted), (1, 2));
+        bench.hear("b", 6);
+        // As many as are wanted: a third one that is new does not stop the heartbeat.
+        assert_eq!((bench.proven(6), bench.standing(6).wanted), ((Status::Degraded, 2), 2));
+        assert_eq!(bench.ledger.group("alerting").unwrap().status, Status::Unknown);
+        bench.hear("c", 7);
+        assert_eq!(bench.proven(7), (Status::Up, 3));
     }
 }

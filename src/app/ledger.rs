@@ -188,21 +188,53 @@ impl Ledger {
     pub fn record(&mut self, finished: Finished, now: Stamp) -> Recorded {
         let began = finished.outcome.started;
         let is_blind = self.blind || self.sighted.is_some_and(|at| began.boot < at.boot);
-        self.record_as(is_blind, finished, now)
+        self.record_as(is_blind, finished, Some(began), now)
     }
 
-    /// Counts an outcome that speaks of a time in which we were blind: nothing gets worse by it.
-    pub fn hold(&mut self, finished: Finished, now: Stamp) -> Recorded {
-        self.record_as(true, finished, now)
+    /// The same of what others tell us: it was last well when that was last `heard`, not when it is judged.
+    pub fn judge(
+        &mut self,
+        id: CheckId,
+        outcome: Outcome,
+        heard: Option<Stamp>,
+        now: Stamp,
+    ) -> Changes {
+        let finished = Finished { id, outcome, early: false };
+        self.record_as(self.blind, finished, heard, now).changes
     }
 
-    fn record_as(&mut self, is_blind: bool, finished: Finished, now: Stamp) -> Recorded {
+    /// The same of a time in which we were blind: nothing gets worse by it.
+    pub fn hold(
+        &mut self,
+        id: CheckId,
+        outcome: Outcome,
+        heard: Option<Stamp>,
+        now: Stamp,
+    ) -> Changes {
+        let finished = Finished { id, outcome, early: false };
+        self.record_as(true, finished, heard, now).changes
+    }
+
+    /// Nothing is known of a check yet, whatever was believed before a restart.
+    pub fn wait(&mut self, id: CheckId, now: Stamp) -> Changes {
+        self.doubted.remove(&id);
+        let change = self.entries.get_mut(&id).and_then(|entry| entry.wait(now));
+        self.spread(change.into_iter().collect(), now)
+    }
+
+    fn record_as(
+        &mut self,
+        is_blind: bool,
+        finished: Finished,
+        well: Option<Stamp>,
+        now: Stamp,
+    ) -> Recorded {
         let id = finished.id;
         let Some(entry) = self.entries.get_mut(&id) else { return Recorded::default() };
         entry.judge.set_blind(is_blind);
         entry.judge.set_doubtful(self.guarded);
         let answer = self.guarded.then(|| finished.outcome.answer.clone());
-        let change = entry.record(finished, self.board.last_scrape(), now);
+        let change = entry.record(finished, well, self.board.last_scrape(), now);
         entry.judge.set_blind(self.blind);
         match answer.filter(|_| !is_blind && entry.judge.held().is_some()) {
             Some(answer) => {
@@ -437,7 +469,14 @@ impl Entry {
         change
     }
 
-    fn record(&mut self, finished: Finished, scrape: u64, now: Stamp) -> Option<Change> {
+    /// `well`: when it was last well, if the outcome says that it is.
+    fn record(
+        &mut self,
+        finished: Finished,
+        well: Option<Stamp>,
+        scrape: u64,
+        now: Stamp,
+    ) -> Option<Change> {
         let Finished { outcome, early, .. } = finished;
         let change = self.judge.observe(&outcome.answer, now, &self.check.policy.thresholds);
         self.cell.add_run(Run::of(&outcome, early));
@@ -445,13 +484,23 @@ impl Entry {
         self.count(&mut view.tally, &outcome, early, scrape);
         let outcome = Arc::new(outcome);
         match outcome.answer {
-            Answer::Pass | Answer::Warn(_) => view.last_success = Some(outcome.started),
+            Answer::Pass | Answer::Warn(_) => view.last_success = well,
             Answer::Fail(_) => view.last_failure = Some(outcome.clone()),
             Answer::Unknown(_) => {}
         }
         view.last = Some(outcome);
         view.seen = now;
         self.publish(view);
+        change
+    }
+
+    /// As before its first run.
+    fn wait(&mut self, now: Stamp) -> Option<Change> {
+        let change = self.judge.wait(now);
+        let view = View::clone(&self.cell.load());
+        if change.is_some() || view.last.is_some() {
+            self.publish(View { last: None, last_success: None, seen: now, ..view });
+        }
         change
     }
 

@@ -80,6 +80,8 @@ pub struct Options {
 /// Reload when a file of the configuration changes.
 pub struct AutoReloadOptions {
     pub every: Duration,
+    /// The fingerprint of what the process starts with.
+    pub read: u64,
     /// A value that changes with the content of the files.
     pub fingerprint: Box<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -162,6 +164,8 @@ struct App {
     /// Of the first shard, once the book is open.
     notifier: Option<Handle>,
     notifier_stop: CancellationToken,
+    /// Somebody asked for a reload while it could not be made.
+    reload_follows: bool,
     /// Of the first shard, with its switches.
     beats: Option<Arc<Beats>>,
     /// Ends what follows the present switches.
@@ -238,6 +242,7 @@ impl App {
             tasks,
             notifier: None,
             notifier_stop: CancellationToken::new(),
+            reload_follows: false,
             beats: None,
             beats_stop: CancellationToken::new(),
             heartbeats: None,
@@ -280,6 +285,10 @@ impl App {
             lanes = self.lanes.count(),
             "watchpost is ready"
         );
+        if std::mem::take(&mut self.reload_follows) {
+            // What is wrong with it has been said.
+            self.reload().await.ok();
+        }
         let mut auto_reload = AutoReload::new(Arc::clone(&self.options));
         let ended = loop {
             tokio::select! {
@@ -333,7 +342,10 @@ impl App {
                 opened = &mut opening => break opened.map_err(|error| Some(error.into()))?,
                 request = signals.next() => match request {
                     Request::Stop => return Err(None),
-                    Request::Reload => tracing::warn!("no reload while waiting for the book"),
+                    Request::Reload => {
+                        tracing::warn!("no reload while waiting for the book: it follows then");
+                        self.reload_follows = true;
+                    }
                 },
                 closed = &mut *door => return Err(Some(door_closed(closed))),
             }
@@ -385,7 +397,7 @@ impl App {
         self.beats_stop = self.tasks.stop().child_token();
         let stop = &self.beats_stop;
         self.tasks.spawn(deadmen::watch_keys(Arc::clone(beats), specs.to_vec(), stop.clone()));
-        for spec in specs {
+        for spec in specs.iter().filter(|spec| spec.watchdog.is_some()) {
             self.tasks.spawn(deadmen::poll(Arc::clone(beats), Arc::clone(spec), stop.clone()));
         }
     }

@@ -142,6 +142,8 @@ impl Owner {
                     gathering = None;
                     continue;
                 }
+                // Before the outcomes, which may never run out: what time brings about must not wait for them.
+                _ = tick.tick() => self.tick(),
                 taken = finished.recv_many(&mut batch, BATCH), if gathering.is_none() => {
                     if taken == 0 {
                         break;
@@ -153,7 +155,6 @@ impl Owner {
                     }
                 }
                 () = woken(self.judging.as_ref()) => self.judge(),
-                _ = tick.tick() => self.tick(),
             }
             self.complete();
         }

@@ -3,7 +3,7 @@
 //! It runs in the owner's task: nothing here waits for a disk or a network. What is decided about an event, and when it
 //! reaches anybody, is the notifier's.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,9 @@ use crate::web::Beats;
 const BOOK_PATIENCE: Duration = Duration::from_secs(10);
 /// Members that the message about a whole probe names.
 const MAX_NAMED: usize = 20;
+
+/// How long after a start it is known whether this watchpost sees: longer than two looks at its references take.
+const SIGHT_KNOWN_AFTER: Duration = Duration::from_secs(30);
 
 /// How long the page about a damaged book stays open: nothing ends it by itself.
 const DAMAGE_TOLD_FOR: Duration = Duration::from_secs(3_600);
@@ -39,6 +42,23 @@ pub(super) struct Pager {
     damage: Damage,
     /// Every source of targets was read once.
     settled: bool,
+    inherited: Inherited,
+    /// Checks that differ from another one of their probe in neither address nor host name.
+    twins: HashSet<CheckId>,
+}
+
+/// What the process before us may have told of itself, and died before it told the end.
+#[derive(Debug, Clone, Copy)]
+struct Inherited {
+    book: bool,
+    sight: Sight,
+}
+
+/// Whether people may be told still that the process before us was blind.
+#[derive(Debug, Clone, Copy)]
+enum Sight {
+    Unsure(Option<Stamp>),
+    Said,
 }
 
 /// Whether people know of a book that was damaged when it was opened.
@@ -66,6 +86,8 @@ impl Pager {
             told_of_book: false,
             damage: Damage::Unsaid,
             settled: false,
+            inherited: Inherited { book: true, sight: Sight::Unsure(None) },
+            twins: HashSet::new(),
         }
     }
 
@@ -92,14 +114,20 @@ impl Pager {
         applied: &Applied,
         unread: &BTreeSet<Arc<str>>,
     ) {
+        let removed: BTreeSet<(Arc<str>, String)> = applied
+            .removed
+            .iter()
+            .map(|(check, _)| (Arc::clone(&check.policy.name), self.member_of(check)))
+            .collect();
+        self.twins = twins(ledger);
         for view in ledger.views().filter(|view| notifies(&view.check)) {
             self.notifier.change(self.present(&view));
         }
         for group in ledger.groups().filter(|group| is_whole(group)) {
             self.notifier.change(self.of_group(ledger, &group));
         }
-        let mut known = Self::known(ledger);
-        self.keep_unread(&mut known, applied, unread);
+        let mut known = self.known(ledger);
+        self.keep_unread(&mut known, &removed, unread);
         self.notifier.reconcile(known);
         let mut gone: Vec<String> =
             applied.removed.iter().map(|(check, _)| check.id.to_string()).collect();
@@ -135,7 +163,8 @@ impl Pager {
     }
 
     /// One page about ourselves replaces those about everything that we cannot see.
-    pub(super) fn set_blind(&self, blind: bool, now: Stamp) {
+    pub(super) fn set_blind(&mut self, blind: bool, now: Stamp) {
+        self.inherited.sight = Sight::Said;
         let (to, text) = if blind {
             let note = "this watchpost is blind: none of its references answers, and no check is called down because of that";
             self.notifier.note(vec![note.to_owned()]);
@@ -174,15 +203,28 @@ impl Pager {
         }
     }
 
+    /// Ends what the process before us told of its blindness, unless we are blind too.
+    fn look_at_sight(&mut self, now: Stamp) {
+        let Sight::Unsure(since) = self.inherited.sight else { return };
+        let since = since.unwrap_or(now);
+        self.inherited.sight = Sight::Unsure(Some(since));
+        if now.since(since) >= SIGHT_KNOWN_AFTER {
+            self.inherited.sight = Sight::Said;
+            self.tell_own("blind", Status::Up, "this watchpost sees".to_owned(), now);
+        }
+    }
+
     /// Tells of a book that has not been writable for a while, and of its recovery.
     pub(super) fn look_at_book(&mut self, now: Stamp) {
+        self.look_at_sight(now);
         self.look_at_damage(now);
         if *self.book.found() == Found::NoFolder {
             return;
         }
         if self.book.writable() {
             self.unwritable = None;
-            if std::mem::take(&mut self.told_of_book) {
+            let inherited = std::mem::take(&mut self.inherited.book);
+            if std::mem::take(&mut self.told_of_book) || inherited {
                 self.tell_own("book", Status::Up, "the book can be written again".into(), now);
             }
             return;
@@ -215,7 +257,7 @@ impl Pager {
         let text = answer.or_else(|| self.reasons.get(&view.check.id).cloned());
         NotifyEvent {
             subject: subject_of(&view.check.policy),
-            member: member_of(&view.check.target),
+            member: self.member_of(&view.check),
             to: view.status,
             at: view.since,
             text: text.unwrap_or_else(|| view.status.label().to_owned()),
@@ -227,7 +269,7 @@ impl Pager {
 
     fn of_change(&self, change: &Change, view: &View) -> NotifyEvent {
         let subject = subject_of(&view.check.policy);
-        let member = member_of(&view.check.target);
+        let member = self.member_of(&view.check);
         let event = NotifyEvent::of(change, subject, member, notify_of(&view.check));
         NotifyEvent { evidence: self.evidence(view), ..event }
     }
@@ -249,7 +291,7 @@ impl Pager {
         let is_deadman = policy.prober == PROBER;
         let what = if is_deadman { "sources" } else { "targets" };
         let (up, all) = (group.headcount.up, group.members.len());
-        let missing = missing(ledger, group);
+        let missing = self.missing(ledger, group);
         let text = match policy.min_up {
             _ if all == 1 && !missing.is_empty() => missing,
             Some(min_up) if missing.is_empty() => {
@@ -273,13 +315,44 @@ impl Pager {
         }
     }
 
+    /// A target as a message names it. Where several share an address, because they differ in headers or credentials, each
+    /// is named by its check too: one that recovers must not end what is told of another.
+    fn member_of(&self, check: &Check) -> String {
+        let Target { address, hostname, .. } = &check.target;
+        let mut name = match hostname {
+            Some(hostname) => format!("{address} ({hostname})"),
+            None => address.clone(),
+        };
+        if self.twins.contains(&check.id) {
+            write!(name, " #{}", check.id).expect("a String takes everything");
+        }
+        name
+    }
+
+    /// Which members are not up, and why: the worst first.
+    fn missing(&self, ledger: &Ledger, group: &GroupView) -> String {
+        let views = group.members.iter().filter_map(|id| ledger.view(*id));
+        let mut missing: Vec<Arc<View>> =
+            views.filter(|view| !matches!(view.status, Status::Up | Status::Paused)).collect();
+        missing.sort_by_key(|view| view.status != Status::Down);
+        let mut text = String::new();
+        for (index, view) in missing.iter().take(MAX_NAMED).enumerate() {
+            let before = if index == 0 { "" } else { "; " };
+            let answer = view.last.as_deref().filter(|outcome| outcome.answer.reason().is_some());
+            let why = answer.map(|outcome| format!(" ({})", outcome.answer)).unwrap_or_default();
+            let (name, status) = (self.member_of(&view.check), view.status.label());
+            write!(text, "{before}{name} is {status}{why}").expect("a String takes everything");
+        }
+        text
+    }
+
     /// Everything that notifies, with its members.
-    fn known(ledger: &Ledger) -> BTreeMap<Subject, Vec<String>> {
+    fn known(&self, ledger: &Ledger) -> BTreeMap<Subject, Vec<String>> {
         let mut known: BTreeMap<Subject, Vec<String>> = BTreeMap::new();
         for view in ledger.views().filter(|view| notifies(&view.check)) {
             if view.check.policy.min_up.is_none() {
                 let subject = subject_of(&view.check.policy);
-                known.entry(subject).or_default().push(member_of(&view.check.target));
+                known.entry(subject).or_default().push(self.member_of(&view.check));
             }
         }
         for group in ledger.groups().filter(|group| is_whole(group)) {
@@ -292,23 +365,19 @@ impl Pager {
     fn keep_unread(
         &self,
         known: &mut BTreeMap<Subject, Vec<String>>,
-        applied: &Applied,
+        removed: &BTreeSet<(Arc<str>, String)>,
         unread: &BTreeSet<Arc<str>>,
     ) {
         if unread.is_empty() {
             return;
         }
-        let removed: BTreeSet<(&str, String)> = applied
-            .removed
-            .iter()
-            .map(|(check, _)| (&*check.policy.name, member_of(&check.target)))
-            .collect();
         for episode in self.notifier.snapshot().episodes {
             if episode.kind != "probe" || !unread.contains(episode.name.as_str()) {
                 continue;
             }
             let members = episode.members.into_keys();
-            let kept = members.filter(|m| !removed.contains(&(episode.name.as_str(), m.clone())));
+            let name: Arc<str> = episode.name.as_str().into();
+            let kept = members.filter(|m| !removed.contains(&(Arc::clone(&name), m.clone())));
             known.entry(Subject::probe(episode.name.as_str())).or_default().extend(kept);
         }
     }
@@ -348,27 +417,19 @@ fn subject_of(policy: &ProbePolicy) -> Subject {
     }
 }
 
-/// A target as a message names it.
-fn member_of(target: &Target) -> String {
-    match &target.hostname {
-        Some(hostname) => format!("{} ({hostname})", target.address),
-        None => target.address.clone(),
+/// Checks of a probe that have address and host name in common.
+fn twins(ledger: &Ledger) -> HashSet<CheckId> {
+    let mut first: HashMap<(Arc<str>, String, Option<String>), CheckId> = HashMap::new();
+    let mut twins = HashSet::new();
+    for view in ledger.views() {
+        let Check { id, policy, target, .. } = &*view.check;
+        let key = (Arc::clone(&policy.name), target.address.clone(), target.hostname.clone());
+        if let Some(other) = first.insert(key, *id) {
+            twins.extend([other, *id]);
+        }
     }
+    twins
 }
 
-/// Which members are not up, and why: the worst first.
-fn missing(ledger: &Ledger, group: &GroupView) -> String {
-    let views = group.members.iter().filter_map(|id| ledger.view(*id));
-    let mut missing: Vec<Arc<View>> =
-        views.filter(|view| !matches!(view.status, Status::Up | Status::Paused)).collect();
-    missing.sort_by_key(|view| view.status != Status::Down);
-    let mut text = String::new();
-    for (index, view) in missing.iter().take(MAX_NAMED).enumerate() {
-        let before = if index == 0 { "" } else { "; " };
-        let answer = view.last.as_deref().filter(|outcome| outcome.answer.reason().is_some());
-        let why = answer.map(|outcome| format!(" ({})", outcome.answer)).unwrap_or_default();
-        let (name, status) = (member_of(&view.check.target), view.status.label());
-        write!(text, "{before}{name} is {status}{why}").expect("a String takes everything");
-    }
-    text
-}
+#[cfg(test)]
+mod tests;

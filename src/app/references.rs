@@ -105,8 +105,8 @@ impl Lookout {
         let deadline = Deadline::after(TIMEOUT);
         let mut watch = Stopwatch::default();
         let preference = IpPreference::default();
-        let resolved =
-            self.net.resolver.resolve(&reference.host, preference, deadline, &mut watch).await;
+        let to = (reference.host.as_str(), Some(reference.port));
+        let resolved = self.net.resolver.resolve(to, preference, deadline, &mut watch).await;
         let answered = match resolved {
             Ok(ip) => match dial(ip, reference.port, None, deadline, &mut watch).await {
                 Ok(_) => true,

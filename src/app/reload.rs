@@ -22,7 +22,8 @@ impl AutoReload {
         let every = options.auto_reload.as_ref().map_or(Duration::from_secs(3600), |o| o.every);
         let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { options, tick, seen: None }
+        let seen = options.auto_reload.as_ref().map(|auto| auto.read);
+        Self { options, tick, seen }
     }
 
     /// Waits until the files say something else than before; for ever when nobody wants to know.

@@ -26,7 +26,7 @@ pub async fn receiver(config: &Config, name: &str) -> Option<Vec<Step>> {
         region: config.identity.region.clone(),
         url: config.identity.url.clone(),
     };
-    let key = format!("watchpost-test-{name}-{:x}", clock::now().wall.as_microsecond());
+    let key = format!("watchpost-test-{:x}", clock::now().wall.as_microsecond());
     let trial = Page { receiver, identity, key };
     let mut route = None;
     let first = trial.send("test", NoteKind::Test, &mut route).await;

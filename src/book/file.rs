@@ -49,6 +49,8 @@ pub(super) struct File {
 pub(super) struct Opened {
     /// None when the disk cannot be written.
     pub(super) file: Option<File>,
+    /// Without a file the book is ours all the same, where it could be locked.
+    pub(super) lock: Option<Lock>,
     pub(super) memory: Memory,
     pub(super) found: Found,
 }
@@ -61,8 +63,12 @@ impl Opened {
         }
     }
 
-    fn unwritable(memory: Memory, why: &dyn std::fmt::Display) -> Self {
-        Self { file: None, memory, found: Found::Unwritable { why: why.to_string() } }
+    fn unwritable(lock: Option<Lock>, memory: Memory, why: &dyn std::fmt::Display) -> Self {
+        Self { file: None, lock, memory, found: Found::Unwritable { why: why.to_string() } }
+    }
+
+    fn writable(file: File, memory: Memory, found: Found) -> Self {
+        Self { file: Some(file), lock: None, memory, found }
     }
 }
 
@@ -78,7 +84,7 @@ pub(super) fn reopen(dir: &Path, lock: Option<Lock>) -> Result<Opened, BookError
             return Err(BookError::Locked { dir: dir.display().to_string(), pid });
         }
         // Nobody can write there, so nobody else owns it: read what there is.
-        Err(LockError::Io(error)) => return Ok(Opened::unwritable(read_only(dir), &error)),
+        Err(LockError::Io(error)) => return Ok(Opened::unwritable(None, read_only(dir), &error)),
     };
     open_locked(dir, lock)
 }
@@ -143,13 +149,17 @@ fn open_locked(dir: &Path, lock: Lock) -> Result<Opened, BookError> {
     match open_file(&path, existed) {
         Ok((connection, memory, unreadable_rows)) => {
             let found = if existed { Found::Existing { unreadable_rows } } else { Found::Nothing };
-            Ok(Opened { file: Some(File { connection, lock }), memory, found })
+            let mut file = File { connection, lock };
+            if unreadable_rows > 0 {
+                leave_behind(&path, &mut file, &memory);
+            }
+            Ok(Opened::writable(file, memory, found))
         }
         Err(Trouble::Future(found)) => {
             let dir = dir.display().to_string();
             Err(BookError::Future { dir, found, known: VERSION })
         }
-        Err(Trouble::Disk(why)) => Ok(Opened::unwritable(read_only(dir), &why)),
+        Err(Trouble::Disk(why)) => Ok(Opened::unwritable(Some(lock), read_only(dir), &why)),
         Err(Trouble::Corrupt(why)) => Ok(start_anew(dir, lock, why)),
     }
 }
@@ -159,37 +169,43 @@ fn start_anew(dir: &Path, lock: Lock, why: String) -> Opened {
     let path = dir.join(FILE_NAME);
     let kept_as = match put_aside(dir) {
         Ok(kept_as) => kept_as,
-        Err(error) => return Opened::unwritable(Memory::default(), &error),
+        Err(error) => return Opened::unwritable(Some(lock), Memory::default(), &error),
     };
     tracing::error!(why, kept_as = %kept_as.display(), "the book was damaged; starting a new one");
     match open_file(&path, false) {
         Ok((connection, memory, _)) => {
             let found = Found::Corrupt { kept_as, why };
-            Opened { file: Some(File { connection, lock }), memory, found }
+            Opened::writable(File { connection, lock }, memory, found)
         }
         Err(Trouble::Corrupt(why) | Trouble::Disk(why)) => {
-            Opened::unwritable(Memory::default(), &why)
+            Opened::unwritable(Some(lock), Memory::default(), &why)
         }
         Err(Trouble::Future(version)) => {
-            Opened::unwritable(Memory::default(), &format_args!("a new book has version {version}"))
+            let why = format_args!("a new book has version {version}");
+            Opened::unwritable(Some(lock), Memory::default(), &why)
         }
     }
 }
 
-fn put_aside(dir: &Path) -> std::io::Result<PathBuf> {
+/// A name beside `path` that nothing has.
+fn free_name(path: &Path, why: &str) -> std::io::Result<PathBuf> {
     let stamp = clock::now().wall.as_second();
+    let path = path.display();
     let mut serial = 0;
-    let kept_as = loop {
+    loop {
         let name = match serial {
-            0 => format!("{FILE_NAME}.corrupt-{stamp}"),
-            n => format!("{FILE_NAME}.corrupt-{stamp}-{n}"),
+            0 => PathBuf::from(format!("{path}.{why}-{stamp}")),
+            n => PathBuf::from(format!("{path}.{why}-{stamp}-{n}")),
         };
-        let path = dir.join(name);
-        if !path.exists() {
-            break path;
+        if !name.try_exists()? {
+            return Ok(name);
         }
         serial += 1;
-    };
+    }
+}
+
+fn put_aside(dir: &Path) -> std::io::Result<PathBuf> {
+    let kept_as = free_name(&dir.join(FILE_NAME), "corrupt")?;
     for suffix in SUFFIXES {
         let from = dir.join(format!("{FILE_NAME}{suffix}"));
         let to = PathBuf::from(format!("{}{suffix}", kept_as.display()));
@@ -199,6 +215,23 @@ fn put_aside(dir: &Path) -> std::io::Result<PathBuf> {
         }
     }
     Ok(kept_as)
+}
+
+/// Keeps a copy of a book with rows that cannot be read, and goes on without them: they are lost once, not at each start.
+fn leave_behind(path: &Path, file: &mut File, memory: &Memory) {
+    let copied = free_name(path, "damaged").and_then(|copy| {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy)?;
+        let name = copy.display().to_string();
+        let copied = file.connection.execute("VACUUM INTO ?1", [&name]);
+        copied.map(|_| name).map_err(std::io::Error::other)
+    });
+    match copied {
+        Ok(kept_as) => tracing::error!(kept_as, "the book with its damaged rows was copied"),
+        Err(error) => return tracing::error!(%error, "the damaged rows stay in the book"),
+    }
+    if let Err(error) = file.replace(memory, &[]) {
+        tracing::error!(%error, "the damaged rows stay in the book");
+    }
 }
 
 fn open_file(path: &Path, existed: bool) -> Result<(Connection, Memory, usize), Trouble> {
@@ -320,18 +353,33 @@ impl File {
         self.lock
     }
 
+    /// How large it may become, in pages. It never shrinks by that.
+    pub(super) fn set_pages(&self, pages: u32) {
+        if let Err(error) = self.connection.pragma_update(None, "max_page_count", pages) {
+            tracing::debug!(%error, "bounding the book");
+        }
+    }
+
     /// Writes all or nothing.
     pub(super) fn commit(&mut self, writes: &[&Write]) -> Result<(), BookError> {
         self.in_transaction(|transaction| writes.iter().try_for_each(|w| apply(transaction, w)))
     }
 
-    /// Makes the file hold exactly what `memory` does. Pings stay.
-    pub(super) fn replace(&mut self, memory: &Memory) -> Result<(), BookError> {
+    /// Writes what is there already, which takes the disk as any other commit does.
+    pub(super) fn prove(&mut self) -> Result<(), BookError> {
+        self.in_transaction(|transaction| transaction.pragma_update(None, "user_version", VERSION))
+    }
+
+    /// Makes the file hold exactly what `memory` does. Pings stay; of `covered`, which memory has already, those are added
+    /// that memory never has.
+    pub(super) fn replace(&mut self, memory: &Memory, covered: &[&Write]) -> Result<(), BookError> {
         self.in_transaction(|transaction| {
             for table in Table::ALL {
                 transaction.execute(&format!("DELETE FROM {}", table.name()), [])?;
             }
-            memory.all().try_for_each(|row| put(transaction, &row))
+            memory.all().try_for_each(|row| put(transaction, &row))?;
+            let history = covered.iter().filter(|write| write.is_history());
+            history.copied().try_for_each(|write| apply(transaction, write))
         })
     }
 

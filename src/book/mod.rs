@@ -18,7 +18,7 @@ mod thread;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -35,6 +35,8 @@ use crate::clock;
 
 /// How long a caller waits for the disk before it is told that the disk is slow.
 const WRITE_WAIT: Duration = Duration::from_secs(5);
+/// How long what need not be on disk at once waits for something that must.
+const RIDE: Duration = Duration::from_secs(1);
 /// How many pings of one switch are kept.
 pub const MAX_PINGS: u32 = 20;
 
@@ -76,13 +78,19 @@ pub enum Found {
 pub struct Options {
     /// How often a disk that failed is tried again.
     pub retry_every: Duration,
+    /// How long a disk to which nothing was written is believed to be good: then a page is written to see that it is.
+    pub prove_every: Duration,
     /// Makes every commit fail or wait, as a broken disk does. For tests.
     pub failpoint: Arc<Failpoint>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { retry_every: Duration::from_secs(5), failpoint: Arc::default() }
+        Self {
+            retry_every: Duration::from_secs(5),
+            prove_every: Duration::from_secs(10),
+            failpoint: Arc::default(),
+        }
     }
 }
 
@@ -91,6 +99,8 @@ impl Default for Options {
 pub struct Failpoint {
     full: AtomicBool,
     stalled: AtomicBool,
+    /// 0: as SQLite would.
+    pages: AtomicU32,
 }
 
 impl Failpoint {
@@ -102,6 +112,15 @@ impl Failpoint {
     /// While set, commits wait.
     pub fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::SeqCst);
+    }
+
+    /// How many pages the file may have: SQLite itself says that it is full when it needs more. `None` is no bound.
+    pub fn set_pages(&self, pages: Option<u32>) {
+        self.pages.store(pages.unwrap_or(u32::MAX - 1), Ordering::SeqCst);
+    }
+
+    fn pages(&self) -> Option<u32> {
+        Some(self.pages.load(Ordering::SeqCst)).filter(|pages| *pages > 0)
     }
 
     fn is_full(&self) -> bool {
@@ -151,9 +170,11 @@ impl Book {
     pub fn open_with(dir: &Path, options: Options) -> Result<Self, BookError> {
         let opened = file::open(dir)?;
         let boot_id: Arc<str> = clock::boot_id().into();
-        let shared = Arc::new(Shared::new(opened.memory, opened.file.is_some()));
-        let thread = thread::start(dir, opened.file, Arc::clone(&shared), options);
-        Ok(Self { owner: Arc::new(Owner { shared, found: opened.found, boot_id, thread }) })
+        let (found, memory) = (opened.found, opened.memory);
+        let shared = Arc::new(Shared::new(memory, opened.file.is_some()));
+        let disk = (opened.file, opened.lock);
+        let thread = thread::start(dir, disk, Arc::clone(&shared), options);
+        Ok(Self { owner: Arc::new(Owner { shared, found, boot_id, thread }) })
     }
 
     /// A book without a disk: it forgets everything with the process and is never [`writable`](Self::writable).
@@ -212,6 +233,12 @@ impl Book {
         }
     }
 
+    /// Writes what a restart can do without: it rides with the next commit, and waits no longer than [`RIDE`] for one.
+    pub fn write_later(&self, writes: Vec<Write>) {
+        // A disk that fails is told to whoever waits for it.
+        drop(self.owner.shared.submit(Job::Ride { writes }));
+    }
+
     /// Records a beat: the switch's row and, where given, the ping itself.
     pub fn record(
         &self,
@@ -226,6 +253,11 @@ impl Book {
     /// Every switch and source that was ever armed.
     pub fn beats(&self) -> Vec<Beats> {
         self.read(|m| m.beats.values().cloned().collect())
+    }
+
+    /// The same, one by one and without copies. `look` is to be quick: writers wait for it.
+    pub fn each_beats(&self, look: impl FnMut(&Beats)) {
+        self.read(|m| m.beats.values().for_each(look));
     }
 
     /// Forgets a switch that is no longer configured, with its sources and pings.

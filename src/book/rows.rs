@@ -438,6 +438,11 @@ pub enum Write {
 }
 
 impl Write {
+    /// Whether it is of pings, which are on disk only.
+    pub(super) const fn is_history(&self) -> bool {
+        matches!(self, Self::Ping(_) | Self::ForgetPings(_))
+    }
+
     pub fn put(row: impl Into<Row>) -> Self {
         Self::Put(Box::new(row.into()))
     }

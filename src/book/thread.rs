@@ -10,27 +10,48 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::file::{self, File, Lock};
-use super::memory::Memory;
+use super::memory::{Gone, Memory};
 use super::rows::{Ping, Write};
-use super::{BookError, Failpoint, Options};
+use super::{BookError, Failpoint, Options, RIDE, WRITE_WAIT};
+use crate::clock;
 
 /// How many requests may wait for the disk.
 const MAX_QUEUE: usize = 8192;
 /// How many requests go into one commit.
 const MAX_BATCH: usize = 1024;
+/// How many deletions are remembered while the file has never been open.
+const MAX_GONE: usize = 65_536;
 /// How often a stalled disk is looked at again. Tests only.
 const STALL_STEP: Duration = Duration::from_millis(5);
 
 pub(super) enum Job {
-    Write { writes: Vec<Write>, done: oneshot::Sender<Result<(), BookError>> },
-    Pings { name: String, done: oneshot::Sender<Result<Vec<Ping>, BookError>> },
+    Write {
+        writes: Vec<Write>,
+        done: oneshot::Sender<Result<(), BookError>>,
+    },
+    /// Nobody waits for it.
+    Ride {
+        writes: Vec<Write>,
+    },
+    Pings {
+        name: String,
+        done: oneshot::Sender<Result<Vec<Ping>, BookError>>,
+    },
 }
 
 impl Job {
+    fn writes(&self) -> &[Write] {
+        match self {
+            Self::Write { writes, .. } | Self::Ride { writes } => writes,
+            Self::Pings { .. } => &[],
+        }
+    }
+
     fn fail(self, error: &BookError) {
         // A caller that went away does not want to know.
         match self {
             Self::Write { done, .. } => drop(done.send(Err(error.clone()))),
+            Self::Ride { .. } => {}
             Self::Pings { done, .. } => drop(done.send(Err(error.clone()))),
         }
     }
@@ -45,13 +66,26 @@ pub(super) struct Shared {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true by itself")]
 struct Inner {
     memory: Memory,
     queue: VecDeque<Job>,
     disk: Disk,
+    /// What is queued must not wait for more.
+    is_pressing: bool,
+    /// Since when the disk has been busy with one commit, on the boot clock.
+    busy: Option<Duration>,
     stopping: bool,
     tried_at_end: bool,
     announced: bool,
+    /// What was deleted while the file could not be opened: it may be in the file still.
+    gone: Option<Gone>,
+}
+
+impl Inner {
+    fn must_commit(&self) -> bool {
+        !self.queue.is_empty() && (self.is_pressing || self.stopping)
+    }
 }
 
 impl std::fmt::Debug for Inner {
@@ -77,7 +111,8 @@ impl Shared {
     pub(super) fn new(memory: Memory, is_good: bool) -> Self {
         let disk =
             if is_good { Disk::Good } else { Disk::Behind { why: "it was not opened".into() } };
-        Self::with(Inner { memory, disk, ..Inner::default() })
+        let gone = (!is_good).then(Gone::new);
+        Self::with(Inner { memory, disk, gone, ..Inner::default() })
     }
 
     pub(super) fn without_disk() -> Self {
@@ -97,8 +132,15 @@ impl Shared {
         look(&self.lock().memory)
     }
 
+    /// The last commit succeeded, and none has hung for so long that its callers were told that it is slow.
     pub(super) fn writable(&self) -> bool {
-        self.lock().disk == Disk::Good
+        let inner = self.lock();
+        let is_slow = |since| clock::boot().saturating_sub(since) > WRITE_WAIT;
+        inner.disk == Disk::Good && !inner.busy.is_some_and(is_slow)
+    }
+
+    fn set_busy(&self, is_busy: bool) {
+        self.lock().busy = is_busy.then(clock::boot);
     }
 
     pub(super) fn errors(&self) -> u64 {
@@ -113,16 +155,16 @@ impl Shared {
     /// Changes memory and queues the job for the disk.
     pub(super) fn submit(&self, job: Job) -> Result<(), BookError> {
         let mut inner = self.lock();
-        if let Job::Write { writes, .. } = &job {
-            for write in writes {
-                inner.memory.apply(write);
-            }
+        for write in job.writes() {
+            inner.memory.apply(write);
+            inner.note_gone(write);
         }
+        inner.is_pressing |= !matches!(job, Job::Ride { .. });
         match &inner.disk {
             Disk::Absent => return Err(BookError::MemoryOnly),
             Disk::Behind { why } => return Err(BookError::Disk(why.clone())),
             Disk::Good | Disk::Catching if inner.queue.len() >= MAX_QUEUE => {
-                if matches!(job, Job::Write { .. }) {
+                if !job.writes().is_empty() {
                     inner.disk = Disk::Behind { why: "too many writes wait for it".into() };
                 }
                 return Err(BookError::Busy);
@@ -137,8 +179,9 @@ impl Shared {
     /// The file has what memory had a moment ago, and what came since is queued.
     fn caught_up(&self, late: Option<Memory>) {
         let mut inner = self.lock();
+        let gone = inner.gone.take().unwrap_or_default();
         if let Some(late) = late {
-            inner.memory.fill_from(&late);
+            inner.memory.fill_from(&late, &gone);
         }
         // A full queue may have put it behind again.
         if inner.disk == Disk::Catching {
@@ -168,22 +211,43 @@ impl Shared {
     }
 }
 
+impl Inner {
+    fn note_gone(&mut self, write: &Write) {
+        if let (Some(gone), Write::Delete(table, key)) = (&mut self.gone, write)
+            && gone.len() < MAX_GONE
+        {
+            gone.insert((table.name(), key.clone()));
+        }
+    }
+}
+
 /// What the thread does next.
 enum Turn {
     Commit(Vec<Job>),
-    /// Writes the whole memory down.
-    WriteDown(Box<Memory>),
+    /// Nothing was written for a while: sees whether it could be.
+    Prove,
+    WriteDown(Box<Whole>),
     Stop,
+}
+
+/// The whole memory, to be written down.
+struct Whole {
+    memory: Memory,
+    /// What was deleted from it before the file was ever open.
+    gone: Gone,
+    /// What is confirmed with it.
+    covered: Vec<Job>,
 }
 
 /// Starts the thread; without one the book is in memory for good.
 pub(super) fn start(
     dir: &Path,
-    file: Option<File>,
+    (file, lock): (Option<File>, Option<Lock>),
     shared: Arc<Shared>,
     options: Options,
 ) -> Option<JoinHandle<()>> {
-    let worker = Worker { dir: dir.to_owned(), file, lock: None, shared, options };
+    let is_read = file.is_some();
+    let worker = Worker { dir: dir.to_owned(), file, lock, late: None, is_read, shared, options };
     let started = std::thread::Builder::new().name("book".into()).spawn(move || worker.run());
     started.inspect_err(|error| tracing::error!(%error, "the book has no thread")).ok()
 }
@@ -193,6 +257,10 @@ struct Worker {
     file: Option<File>,
     /// The lock outlives a file that is closed to be opened anew.
     lock: Option<Lock>,
+    /// Memory has had all that the file holds: what it lacks now was deleted since.
+    is_read: bool,
+    /// What a file held that could not be read at the start, until it is written down with the rest.
+    late: Option<Memory>,
     shared: Arc<Shared>,
     options: Options,
 }
@@ -200,11 +268,15 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         loop {
-            match self.next() {
+            let turn = self.next();
+            self.shared.set_busy(true);
+            match turn {
                 Turn::Commit(jobs) => self.commit(jobs),
-                Turn::WriteDown(memory) => self.write_down(*memory),
+                Turn::Prove => self.prove(),
+                Turn::WriteDown(whole) => self.write_down(*whole),
                 Turn::Stop => return,
             }
+            self.shared.set_busy(false);
         }
     }
 
@@ -213,24 +285,46 @@ impl Worker {
         let mut inner = self.shared.lock();
         loop {
             match &inner.disk {
-                Disk::Good if !inner.queue.is_empty() => {
+                Disk::Good if inner.must_commit() => {
                     let count = inner.queue.len().min(MAX_BATCH);
                     return Turn::Commit(inner.queue.drain(..count).collect());
                 }
+                Disk::Good if !inner.queue.is_empty() => inner = self.wait_for_company(inner),
                 Disk::Absent => return Turn::Stop,
                 Disk::Good | Disk::Catching if inner.stopping => return Turn::Stop,
                 Disk::Good | Disk::Catching => {
-                    inner = self.shared.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                    inner.is_pressing &= !inner.queue.is_empty();
+                    let patience = self.options.prove_every;
+                    let waited = self.shared.wake.wait_timeout(inner, patience);
+                    let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                    inner = woken;
+                    if waited.timed_out() && inner.queue.is_empty() && inner.disk == Disk::Good {
+                        return Turn::Prove;
+                    }
                 }
                 Disk::Behind { .. } if inner.stopping && inner.tried_at_end => return Turn::Stop,
                 Disk::Behind { .. } => {
                     inner = self.wait_for_retry(inner);
                     inner.tried_at_end = inner.stopping;
                     inner.disk = Disk::Catching;
-                    return Turn::WriteDown(Box::new(inner.memory.clone()));
+                    // Memory has them, and what was refused after them: committed later, they would undo what is newer.
+                    let covered = inner.queue.drain(..).collect();
+                    let gone = inner.gone.clone().unwrap_or_default();
+                    let memory = inner.memory.clone();
+                    return Turn::WriteDown(Box::new(Whole { memory, gone, covered }));
                 }
             }
         }
+    }
+
+    /// Waits for something that cannot wait; whatever is queued then goes with it, or without.
+    fn wait_for_company<'a>(&self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        let is_alone =
+            |inner: &mut Inner| !inner.is_pressing && !inner.stopping && inner.disk == Disk::Good;
+        let waited = self.shared.wake.wait_timeout_while(inner, RIDE, is_alone);
+        let mut inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        inner.is_pressing = true;
+        inner
     }
 
     fn wait_for_retry<'a>(&self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
@@ -249,11 +343,27 @@ impl Worker {
             }
             return;
         }
+        self.confirm(jobs);
+    }
+
+    fn confirm(&self, jobs: Vec<Job>) {
         for job in jobs {
             match job {
                 Job::Write { done, .. } => drop(done.send(Ok(()))),
+                Job::Ride { .. } => {}
                 Job::Pings { name, done } => drop(done.send(self.pings(&name))),
             }
+        }
+    }
+
+    fn prove(&mut self) {
+        let proven =
+            hold(&self.options.failpoint, &self.shared).and_then(|()| match &mut self.file {
+                Some(file) => file.prove(),
+                None => Err(BookError::Disk("it is not open".into())),
+            });
+        if let Err(error) = proven {
+            self.shared.failed(&error);
         }
     }
 
@@ -265,46 +375,58 @@ impl Worker {
     }
 
     fn try_commit(&mut self, jobs: &[Job]) -> Result<(), BookError> {
-        let writes = jobs.iter().filter_map(|job| match job {
-            Job::Write { writes, .. } => Some(writes),
-            Job::Pings { .. } => None,
-        });
-        let writes: Vec<&Write> = writes.flatten().collect();
+        let writes = writes_of(jobs);
         if writes.is_empty() {
             return Ok(());
         }
         hold(&self.options.failpoint, &self.shared)?;
+        self.bound();
         match &mut self.file {
             Some(file) => file.commit(&writes),
             None => Err(BookError::Disk("it is not open".into())),
         }
     }
 
-    fn write_down(&mut self, memory: Memory) {
-        match self.try_write_down(memory) {
-            Ok(late) => self.shared.caught_up(late),
+    fn write_down(&mut self, mut whole: Whole) {
+        match self.try_write_down(&mut whole) {
+            Ok(late) => {
+                self.shared.caught_up(late);
+                self.confirm(whole.covered);
+            }
             Err(error) => {
                 // A handle that saw an I/O error is not to be trusted: the next try opens the file anew.
                 if let Some(file) = self.file.take() {
                     self.lock = Some(file.close());
                 }
                 self.shared.failed(&error);
+                for job in whole.covered {
+                    job.fail(&error);
+                }
             }
         }
     }
 
     /// Puts memory into the file; answers with what the file held that memory did not know of.
-    fn try_write_down(&mut self, mut memory: Memory) -> Result<Option<Memory>, BookError> {
+    fn try_write_down(&mut self, whole: &mut Whole) -> Result<Option<Memory>, BookError> {
         hold(&self.options.failpoint, &self.shared)?;
-        let late = self.reopened()?;
-        if let Some(late) = &late {
-            memory.fill_from(late);
+        if let Some(late) = self.reopened()? {
+            self.late = Some(late);
         }
+        if let Some(late) = &self.late {
+            whole.memory.fill_from(late, &whole.gone);
+        }
+        self.bound();
         match &mut self.file {
-            Some(file) => file.replace(&memory)?,
+            Some(file) => file.replace(&whole.memory, &writes_of(&whole.covered))?,
             None => return Err(BookError::Disk("it is not open".into())),
         }
-        Ok(late)
+        Ok(self.late.take())
+    }
+
+    fn bound(&self) {
+        if let (Some(file), Some(pages)) = (&self.file, self.options.failpoint.pages()) {
+            file.set_pages(pages);
+        }
     }
 
     /// Opens the file unless it is open. What a file held that could not be read at the start is returned.
@@ -312,16 +434,20 @@ impl Worker {
         if self.file.is_some() {
             return Ok(None);
         }
-        let was_open = self.lock.is_some();
         let opened = file::reopen(&self.dir, self.lock.take())?;
-        match opened.file {
-            Some(file) => {
-                self.file = Some(file);
-                Ok((!was_open).then_some(opened.memory))
-            }
-            None => Err(BookError::Disk(opened.why())),
+        let why = opened.why();
+        self.lock = opened.lock;
+        self.file = opened.file;
+        if self.file.is_none() {
+            return Err(BookError::Disk(why));
         }
+        let is_news = !std::mem::replace(&mut self.is_read, true);
+        Ok(is_news.then_some(opened.memory))
     }
+}
+
+fn writes_of(jobs: &[Job]) -> Vec<&Write> {
+    jobs.iter().flat_map(Job::writes).collect()
 }
 
 /// Waits and fails as the failpoint says.

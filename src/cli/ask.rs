@@ -11,6 +11,22 @@ use super::{Exit, complain};
 /// How long a running watchpost may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Carries the key of `watchpost: {api_key_file: …}`.
+const API_KEY: &str = "x-api-key";
+
+/// An error with what led to it, which is what helps, and without the URL, which may be a secret.
+pub(super) fn causes(error: reqwest::Error) -> String {
+    use std::error::Error as _;
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// A runtime for one verb.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -38,7 +54,8 @@ pub(super) fn post(
     exchange(address, path, |client, url| {
         let request = client.post(url).json(body);
         match key {
-            Some(key) => request.bearer_auth(key),
+            // `Authorization` may be taken by a user of --web.config.file.
+            Some(key) => request.header(API_KEY, key),
             None => request,
         }
     })
@@ -52,6 +69,8 @@ fn exchange(
     let base =
         if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let url = format!("{}{path}", base.trim_end_matches('/'));
+    // A password may stand in it.
+    let address = base.rsplit_once('@').map_or(base.as_str(), |(_, shown)| shown);
     let answered = block_on(async {
         let client = Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         let answer = make(&client, &url).send().await?;
@@ -61,11 +80,11 @@ fn exchange(
     match answered {
         Ok((status, body)) if status.is_success() => Ok(body),
         Ok((status, body)) => {
-            complain(&format!("error: {url} answers {status}: {}", body.trim_end()));
+            complain(&format!("error: {address}{path} answers {status}: {}", body.trim_end()));
             Err(ExitCode::from(Exit::FAILED))
         }
         Err(error) => {
-            complain(&format!("error: no watchpost answers at {address}: {error}"));
+            complain(&format!("error: no watchpost answers at {address}: {}", causes(error)));
             Err(ExitCode::from(Exit::FAILED))
         }
     }

@@ -42,16 +42,25 @@ pub(super) fn summary(config: &Config) -> String {
     if found > 0 {
         write!(text, ", {} with targets from discovery", count(found, "probe")).ok();
     }
-    if !config.references.is_empty() {
-        write!(text, ", {}", count(config.references.len(), "reference")).ok();
+    let others = [
+        (config.references.len(), "reference"),
+        (config.receivers.len(), "receiver"),
+        (config.deadman.len(), "dead man's switch"),
+        (config.heartbeats.len(), "heartbeat"),
+    ];
+    for (number, word) in others.into_iter().filter(|(number, _)| *number > 0) {
+        write!(text, ", {}", count(number, word)).ok();
     }
     text.push('\n');
+    let heralds = config.heralds();
     for spec in &config.deadman {
-        text.push_str(&time_to_page::render(spec));
+        text.push_str(&time_to_page::render(spec, &heralds));
     }
+    text.push_str(&time_to_page::switches(config.deadman.iter().map(|spec| &**spec)));
     text
 }
 
 fn count(number: usize, word: &str) -> String {
-    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
+    let plural = if word.ends_with("ch") { "es" } else { "s" };
+    if number == 1 { format!("1 {word}") } else { format!("{number} {word}{plural}") }
 }

@@ -9,13 +9,14 @@ use serde::Deserialize;
 
 use super::args::AskArgs;
 use super::{ask, print};
+use crate::model::Status;
 
 #[derive(Debug, Deserialize)]
 struct Switch {
     name: String,
     last_beat: Option<Timestamp>,
     deadline: Option<Timestamp>,
-    ok: bool,
+    status: Status,
     reason: Option<String>,
     paused: Option<String>,
     paused_until: Option<Timestamp>,
@@ -58,10 +59,16 @@ fn render(switches: &[Switch]) -> String {
     };
     let mut text = String::new();
     for switch in switches {
-        let state = match (&switch.paused, switch.ok) {
-            (Some(why), _) => format!("paused until {} ({why})", time(switch.paused_until)),
-            (None, true) => "ok".to_owned(),
-            (None, false) => format!("FAILS: {}", switch.reason.as_deref().unwrap_or_default()),
+        let reason = switch.reason.as_deref().unwrap_or_default();
+        let state = match switch.status {
+            Status::Up => "ok".to_owned(),
+            Status::Degraded => format!("degraded: {reason}"),
+            Status::Down => format!("FAILS: {reason}"),
+            Status::Unknown => format!("waiting: {reason}"),
+            Status::Paused => {
+                let why = switch.paused.as_deref().unwrap_or_default();
+                format!("paused until {} ({why})", time(switch.paused_until))
+            }
         };
         // Writing to a `String` cannot fail.
         write!(text, "{}: {state}; last beat {}", switch.name, time(switch.last_beat)).ok();

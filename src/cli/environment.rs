@@ -37,6 +37,14 @@ pub(super) fn config_paths(named: &[PathBuf]) -> Vec<PathBuf> {
     if !named.is_empty() {
         return named.to_vec();
     }
-    let found = DEFAULT_PATHS.iter().find(|path| Path::new(path).exists());
-    vec![PathBuf::from(found.unwrap_or(&DEFAULT_PATHS[0]))]
+    vec![PathBuf::from(default_path().unwrap_or(DEFAULT_PATHS[0]))]
+}
+
+/// Whether a start needs a configuration to be named.
+pub(super) fn lacks_config(named: &[PathBuf]) -> bool {
+    named.is_empty() && default_path().is_none()
+}
+
+fn default_path() -> Option<&'static str> {
+    DEFAULT_PATHS.into_iter().find(|path| Path::new(path).exists())
 }

@@ -81,6 +81,11 @@ struct Found {
 }
 
 pub(super) fn run(args: &InitArgs) -> ExitCode {
+    let odd = |letter: char| letter.is_control() || letter.is_whitespace();
+    if let Some(url) = args.urls.iter().find(|url| url.is_empty() || url.contains(odd)) {
+        complain(&format!("error: {url:?} is no URL and no host:port"));
+        return ExitCode::from(Exit::USAGE);
+    }
     let to_file = args.output != Path::new("-");
     if to_file && args.output.exists() && !args.force {
         complain(&format!(
@@ -181,7 +186,8 @@ fn found(address: &str, outcome: &Outcome) -> Found {
         }
         other => format!("when this was written: {other}"),
     };
-    Found { address: address.to_owned(), comment: comment.replace('\n', " ") }
+    // What a target says must not become a line of its own.
+    Found { address: address.to_owned(), comment: comment.replace(char::is_control, " ") }
 }
 
 fn render(found: &BTreeMap<Way, Vec<Found>>) -> String {

@@ -8,15 +8,21 @@ use super::args::LintArgs;
 use super::{Exit, check_config, complain, environment, print, time_to_page};
 use crate::config;
 use crate::deadman::Spec;
+use crate::deadman::failures::Herald;
 use crate::lint::{Asked, Report, lint};
 
 pub(super) fn run(args: &LintArgs) -> ExitCode {
-    let specs = match specs(args) {
-        Ok(specs) => specs,
+    let (specs, heralds) = match specs(args) {
+        Ok(found) => found,
         Err(code) => return code,
     };
-    let configured = !args.config.is_empty();
-    let asked = Asked { specs: &specs, configured, labels: &args.labels, peers: args.peers };
+    let configured = (!args.config.is_empty()).then_some(&*heralds);
+    let asked = Asked {
+        specs: &specs,
+        configured: configured.is_some(),
+        labels: &args.labels,
+        peers: args.peers,
+    };
     let report = lint(&args.files, &asked);
     if !report.problems.is_empty() {
         complain(&report.problems.to_string());
@@ -28,9 +34,10 @@ pub(super) fn run(args: &LintArgs) -> ExitCode {
     if report.problems.is_fatal() { ExitCode::from(Exit::FAILED) } else { ExitCode::SUCCESS }
 }
 
-fn specs(args: &LintArgs) -> Result<Vec<Arc<Spec>>, ExitCode> {
+/// What watches, and who watches us.
+fn specs(args: &LintArgs) -> Result<(Vec<Arc<Spec>>, Vec<Herald>), ExitCode> {
     if args.config.is_empty() {
-        return Ok(vec![Arc::new(Spec::placeholder())]);
+        return Ok((vec![Arc::new(Spec::placeholder())], Vec::new()));
     }
     let config = config::load(&args.config, &environment::of_process()).map_err(|problems| {
         complain(&check_config::refusal(&problems));
@@ -40,18 +47,19 @@ fn specs(args: &LintArgs) -> Result<Vec<Arc<Spec>>, ExitCode> {
         complain("error: the configuration has no deadman with watchdog:");
         return Err(ExitCode::from(Exit::USAGE));
     }
-    Ok(config.deadman)
+    let heralds = config.heralds();
+    Ok((config.deadman, heralds))
 }
 
 /// Who is told how soon is known only of a switch that is configured.
-fn summary(report: &Report, configured: bool) -> String {
+fn summary(report: &Report, configured: Option<&[Herald]>) -> String {
     let errors = report.problems.errors();
     let warnings = report.problems.len() - errors;
     let mut text = format!("{errors} errors, {warnings} warnings\n");
     for (spec, timing) in &report.fed {
         // Writing to a `String` cannot fail.
-        if configured {
-            text.push_str(&time_to_page::render(spec));
+        if let Some(heralds) = configured {
+            text.push_str(&time_to_page::render(spec, heralds));
         } else {
             writeln!(text, "the Watchdog arrives: {}", time_to_page::described(timing)).ok();
         }

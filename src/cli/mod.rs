@@ -22,10 +22,11 @@ mod run;
 mod snippet;
 mod time_to_page;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Verb};
 
@@ -62,13 +63,12 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    let verb = arguments.get(1).is_some_and(|first| VERBS.iter().any(|verb| first == verb));
+    let verbs = Cli::command();
+    let verb = arguments.get(1).and_then(|first| verbs.find_subcommand(first));
     // Without a verb we stand in for blackbox_exporter, also in this.
-    ExitCode::from(if verb { Exit::USAGE } else { Exit::FAILED })
+    let is_run = verb.is_none_or(|verb| verb.get_name() == "run");
+    ExitCode::from(if is_run { Exit::FAILED } else { Exit::USAGE })
 }
-
-/// Verbs whose mistakes in usage are told apart from a target that failed.
-const VERBS: [&str; 7] = ["check-config", "probe", "init", "snippet", "lint", "pause", "resume"];
 
 /// blackbox_exporter has more ways to ask for help.
 fn known_help(argument: OsString) -> OsString {
@@ -87,15 +87,49 @@ impl Exit {
 
 /// Prints what was asked for. A closed pipe ends the program quietly, as `head` expects.
 fn print(text: &str) {
-    use std::io::Write;
+    use std::io::{IsTerminal, Write};
     let mut out = std::io::stdout().lock();
+    let text = if out.is_terminal() { printable(text) } else { text.into() };
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
         std::process::exit(i32::from(Exit::FAILED));
     }
 }
 
 fn complain(text: &str) {
-    use std::io::Write;
+    use std::io::{IsTerminal, Write};
+    let mut err = std::io::stderr().lock();
+    let text = if err.is_terminal() { printable(text) } else { text.into() };
     // Standard error is the last place to complain to.
-    writeln!(std::io::stderr().lock(), "{}", text.trim_end()).ok();
+    writeln!(err, "{}", text.trim_end()).ok();
+}
+
+/// A terminal must not obey what a target, a certificate or a command said.
+fn printable(text: &str) -> Cow<'_, str> {
+    let is_odd = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    if text.contains(is_odd) { text.replace(is_odd, "\u{fffd}").into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_told_what_to_do() {
+        assert_eq!(printable("a\x1b[2J\r\u{9b}b\n\tc"), "a\u{fffd}[2J\u{fffd}\u{fffd}b\n\tc");
+        assert!(matches!(printable("é\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn usage_has_a_code_of_its_own_but_where_we_stand_in_for_another() {
+        let code = |arguments: &[&str]| {
+            let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            usage(&Cli::try_parse_from(&arguments).unwrap_err(), &arguments)
+        };
+        for verb in ["ping", "notify", "heartbeat", "deadman", "pauses", "lint", "check-config"] {
+            assert_eq!(code(&["watchpost", verb, "--nonsense"]), ExitCode::from(Exit::USAGE));
+        }
+        for start in [&["watchpost", "--nonsense"][..], &["watchpost", "run", "--nonsense"]] {
+            assert_eq!(code(start), ExitCode::from(Exit::FAILED));
+        }
+    }
 }

@@ -1,13 +1,20 @@
 //! `watchpost ping URL [-- COMMAND]`: beats a dead man's switch, for a command with its start, its end and its last words.
 
-use std::io::Write;
+use std::cell::RefCell;
+use std::io::{ErrorKind, IsTerminal as _, Write};
+use std::pin::pin;
 use std::process::{ExitCode, ExitStatus, Stdio};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::FusedFuture;
 use reqwest::{Client, StatusCode, Url};
+use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{self, SignalKind};
 
 use super::args::PingArgs;
 use super::{Exit, ask, complain};
@@ -23,6 +30,8 @@ const WAITS: [Duration; 5] = [
     Duration::from_secs(8),
     Duration::from_secs(16),
 ];
+/// How long the output of a command that has ended may still come before its end is told.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much of a command's output is told: its end.
 const MAX_TAIL: usize = 10_000;
 
@@ -57,12 +66,50 @@ async fn ping(url: Url, command: &[String]) -> ExitCode {
     if let Err(why) = switch.tell(Some("start"), Some(&switch.run), Vec::new(), &[]).await {
         complain(&format!("warning: the start was not taken: {why}"));
     }
-    let (code, tail) = execute(program, arguments).await;
-    let step = code.to_string();
-    if let Err(why) = switch.tell(Some(&step), Some(&switch.run), tail, &WAITS).await {
-        complain(&format!("warning: the end was not taken: {why}"));
+    ExitCode::from(job(&switch, program, arguments).await)
+}
+
+/// Runs a command to its end and tells how it ended: its exit code.
+async fn job(switch: &Switch, program: &str, arguments: &[String]) -> u8 {
+    let mut signals = Signals::listen();
+    let mut child = match spawn(program, arguments) {
+        Ok(child) => child,
+        Err((code, text)) => {
+            complain(&format!("error: {text}"));
+            switch.end(code, text.into_bytes(), &mut signals).await;
+            return code;
+        }
+    };
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (said, complained) = (RefCell::default(), RefCell::default());
+    let passing = async {
+        let out = pass_on(out, std::io::stdout(), &said);
+        tokio::join!(out, pass_on(err, std::io::stderr(), &complained));
+    };
+    let mut passing = pin!(passing.fuse());
+    let code = wait(&mut child, &mut passing, &mut signals).await;
+    tokio::time::timeout(LAST_WORDS, completed(&mut passing)).await.ok();
+    let mut tail = [said.borrow().as_slice(), complained.borrow().as_slice()].concat();
+    keep_end(&mut tail);
+    // What the command left running may hold its output open for ever: the end is told all the same.
+    let is_stopped = tokio::select! {
+        is_stopped = switch.end(code, tail, &mut signals) => is_stopped,
+        never = async { completed(&mut passing).await; std::future::pending().await } => never,
+    };
+    if !is_stopped {
+        tokio::select! {
+            () = completed(&mut passing) => {}
+            _ = signals.next() => {}
+        }
     }
-    ExitCode::from(code)
+    code
+}
+
+/// Waits for what may have ended already.
+async fn completed(passing: &mut (impl FusedFuture<Output = ()> + Unpin)) {
+    if !passing.is_terminated() {
+        passing.await;
+    }
 }
 
 struct Switch {
@@ -94,11 +141,31 @@ impl Switch {
                     return Err(format!("status {}", answer.status()));
                 }
                 Ok(answer) => format!("status {}", answer.status()),
-                Err(error) => error.without_url().to_string(),
+                Err(error) => ask::causes(error),
             };
             let Some(wait) = waits.next() else { return Err(why) };
             tokio::time::sleep(*wait).await;
         }
+    }
+
+    /// Tells how the command ended, until it is taken, the tries are used up, or somebody has no more patience: whether that
+    /// was so. A request that is under way has a moment left even then.
+    async fn end(&self, code: u8, tail: Vec<u8>, signals: &mut Signals) -> bool {
+        let step = code.to_string();
+        let mut is_stopped = false;
+        let impatience = async {
+            signals.next().await;
+            is_stopped = true;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let told = tokio::select! {
+            told = self.tell(Some(&step), Some(&self.run), tail, &WAITS) => told,
+            () = impatience => Err("interrupted".to_owned()),
+        };
+        if let Err(why) = told {
+            complain(&format!("warning: the end was not taken: {why}"));
+        }
+        is_stopped
     }
 }
 
@@ -107,45 +174,86 @@ fn may_work_later(status: StatusCode) -> bool {
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
-/// Runs a command, shows what it prints, and keeps the end of it.
-async fn execute(program: &str, arguments: &[String]) -> (u8, Vec<u8>) {
-    let spawned =
-        Command::new(program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = match spawned {
-        Ok(child) => child,
-        Err(error) => {
-            let text = format!("cannot run {program}: {error}");
-            complain(&format!("error: {text}"));
-            // As a shell has it.
-            return (127, text.into_bytes());
-        }
-    };
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (mut said, mut complained) = (Vec::new(), Vec::new());
-    let (ended, (), ()) = tokio::join!(
-        child.wait(),
-        pass_on(out, std::io::stdout(), &mut said),
-        pass_on(err, std::io::stderr(), &mut complained),
-    );
-    said.append(&mut complained);
-    keep_end(&mut said);
-    let code = ended.map_or(Exit::FAILED, exit_code);
-    (code, said)
+/// Signals that would end us before the command's end is told. They are the command's.
+struct Signals(Vec<(Signal, unix::Signal)>);
+
+impl Signals {
+    fn listen() -> Self {
+        let all = [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT];
+        let heard = all.into_iter().filter_map(|signal| {
+            let kind = SignalKind::from_raw(signal.as_raw());
+            Some((signal, unix::signal(kind).ok()?))
+        });
+        Self(heard.collect())
+    }
+
+    async fn next(&mut self) -> Signal {
+        std::future::poll_fn(|context| {
+            let came = self
+                .0
+                .iter_mut()
+                .find_map(|(signal, heard)| heard.poll_recv(context).is_ready().then_some(*signal));
+            came.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
 }
 
-async fn pass_on(from: Option<impl AsyncRead + Unpin>, mut to: impl Write, kept: &mut Vec<u8>) {
+/// Starts a command; an exit code as a shell has it, and why, where that cannot be done.
+fn spawn(program: &str, arguments: &[String]) -> Result<Child, (u8, String)> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map_err(|error| {
+        let code = if error.kind() == ErrorKind::PermissionDenied { 126 } else { 127 };
+        (code, format!("cannot run {program}: {error}"))
+    })
+}
+
+/// Waits for the command's end while its output is passed on to us and our signals to it.
+async fn wait(
+    child: &mut Child,
+    passing: &mut (impl FusedFuture<Output = ()> + Unpin),
+    signals: &mut Signals,
+) -> u8 {
+    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    // Whoever presses a key in a terminal signals the command as well.
+    let from_terminal = std::io::stdin().is_terminal();
+    loop {
+        tokio::select! {
+            ended = child.wait() => return ended.map_or(Exit::FAILED, exit_code),
+            () = &mut *passing, if !passing.is_terminated() => {}
+            signal = signals.next() => {
+                let is_known = from_terminal && matches!(signal, Signal::INT | Signal::QUIT);
+                if let Some(pid) = pid.filter(|_| !is_known) {
+                    // It may have ended a moment ago.
+                    kill_process(pid, signal).ok();
+                }
+            }
+        }
+    }
+}
+
+async fn pass_on(
+    from: Option<impl AsyncRead + Unpin>,
+    mut to: impl Write,
+    kept: &RefCell<Vec<u8>>,
+) {
     let Some(mut from) = from else { return };
     let mut chunk = vec![0; 8 << 10];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
         let read = chunk.get(..count).unwrap_or_default();
-        kept.extend_from_slice(read);
-        if kept.len() > 4 * MAX_TAIL {
-            keep_end(kept);
-        }
+        keep(read, &mut kept.borrow_mut());
         // A closed pipe is no reason to stop the command.
         if to.write_all(read).is_ok() {
             to.flush().ok();
         }
+    }
+}
+
+fn keep(read: &[u8], kept: &mut Vec<u8>) {
+    kept.extend_from_slice(read);
+    if kept.len() > 4 * MAX_TAIL {
+        keep_end(kept);
     }
 }
 

@@ -16,7 +16,16 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
     if let Err(problem) = prober {
         tracing::warn!(problem, "single runs are logged from info on");
     }
+    if environment::lacks_config(&args.config) {
+        complain(
+            "error: there is no watchpost.yml, blackbox.yml or probes/ here: name a configuration with \
+             --config.file=PATH, or let `watchpost init URL…` write one",
+        );
+        return ExitCode::from(Exit::FAILED);
+    }
     let paths = environment::config_paths(&args.config);
+    // Before the files are read: what changes from here on is noticed, however long the start takes.
+    let read = args.auto_reload.then(|| config::fingerprint(&paths));
     let config = match config::load(&paths, &environment::of_process()) {
         Ok(config) => config,
         Err(problems) => {
@@ -33,8 +42,9 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
     }
     let watched = paths.clone();
     let every = Duration::from_secs(args.auto_reload_interval);
-    let auto_reload = args.auto_reload.then(|| AutoReloadOptions {
+    let auto_reload = read.map(|read| AutoReloadOptions {
         every,
+        read,
         fingerprint: Box::new(move || config::fingerprint(&watched)),
     });
     let options = Options {

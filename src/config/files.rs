@@ -12,8 +12,9 @@ use super::{Environment, File};
 const FOREIGN_SECTION: &str = "modules";
 /// Sections in which files are named as seen from the configuration. In [`FOREIGN_SECTION`] they are seen from the working
 /// directory, as upstream.
-pub(super) const OWN_SECTIONS: [&str; 4] = ["probes", "receivers", "deadman", "heartbeats"];
-/// More files than this in one folder are a mistake, such as naming `/`.
+pub(super) const OWN_SECTIONS: [&str; 5] =
+    ["watchpost", "probes", "receivers", "deadman", "heartbeats"];
+/// More names than this in one folder are a mistake, such as naming `/`.
 const MAX_FILES: usize = 1000;
 
 pub(super) fn read(
@@ -49,9 +50,17 @@ fn expand(path: &Path, problems: &mut Problems) -> Vec<PathBuf> {
     }
     let listed = std::fs::read_dir(path).and_then(|entries| {
         let names = entries.map(|entry| entry.map(|e| e.path()));
-        names.take(MAX_FILES).collect::<Result<Vec<_>, _>>()
+        names.take(MAX_FILES + 1).collect::<Result<Vec<_>, _>>()
     });
     let mut found: Vec<PathBuf> = match listed {
+        // Some of them would be read and others not.
+        Ok(found) if found.len() > MAX_FILES => {
+            problems.push(
+                Problem::error(format!("more than {MAX_FILES} names in {}", path.display()))
+                    .hint("name the files themselves, or a folder of nothing but configuration"),
+            );
+            return Vec::new();
+        }
         Ok(found) => found.into_iter().filter(|path| is_yaml(path)).collect(),
         Err(error) => {
             problems.push(Problem::error(format!("cannot read {}: {error}", path.display())));
@@ -83,15 +92,12 @@ fn read_one(path: PathBuf, environment: &Environment<'_>, problems: &mut Problem
         }
     };
     let mut root = yaml::parse(source, problems)?;
-    let names: Vec<String> = root.entries().iter().map(|entry| entry.name().to_owned()).collect();
-    for name in names.iter().filter(|name| *name != FOREIGN_SECTION) {
-        if let Some(section) = root.get_mut(name) {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for (name, section) in root.sections() {
+        if name != FOREIGN_SECTION {
             section.expand(environment.variable, problems);
         }
-    }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    for name in OWN_SECTIONS {
-        if let Some(section) = root.get_mut(name) {
+        if OWN_SECTIONS.contains(&name) {
             join_files(section, folder);
         }
     }

@@ -8,8 +8,9 @@ use super::modules::place;
 use super::probes::Probe;
 use super::receivers::Receivers;
 use super::yaml::{self, Node, Position, Problem, Problems};
+use crate::deadman::failures::Herald;
 use crate::heartbeat::Spec;
-use crate::model::Mistakes;
+use crate::model::{Mistakes, Period};
 
 pub(super) fn read(
     files: &[File],
@@ -46,6 +47,17 @@ pub(super) fn read(
         }
     }
     specs
+}
+
+/// Who expects these beats.
+pub(super) fn herald(spec: &Spec) -> Herald {
+    Herald {
+        heartbeat: spec.name.clone(),
+        service: spec.service(),
+        told_after: spec.told_after.map(Period::get),
+        failed_after: spec.failed_after(),
+        needs: spec.when.iter().filter_map(|condition| condition.deadman.clone()).collect(),
+    }
 }
 
 /// What a condition may refer to.

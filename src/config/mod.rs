@@ -32,6 +32,7 @@ pub use references::Reference;
 pub use yaml::{Problem, Problems};
 
 use crate::deadman::Spec as DeadmanSpec;
+use crate::deadman::failures::Herald;
 use crate::heartbeat::Spec as HeartbeatSpec;
 use crate::model::Notify;
 use crate::notify::Receiver;
@@ -67,6 +68,13 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// The configuration as written, secrets masked.
     pub shown: String,
+}
+
+impl Config {
+    /// Who tells when this watchpost does not beat.
+    pub fn heralds(&self) -> Vec<Herald> {
+        self.heartbeats.iter().map(|spec| heartbeats::herald(spec)).collect()
+    }
 }
 
 /// Where values that a file does not hold come from.

@@ -146,6 +146,13 @@ pub(super) fn read(
     probes
 }
 
+/// Whether a URL says `user:password@host`.
+fn has_password(address: &str) -> bool {
+    let Some((_, rest)) = address.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+}
+
 /// One entry with its place.
 struct Entry<'a> {
     node: &'a Node,
@@ -196,7 +203,7 @@ impl Entry<'_> {
             let known: Vec<&str> = modules.named.keys().map(String::as_str).collect();
             let hint = match known.as_slice() {
                 [] => "define it under modules".to_owned(),
-                known => format!("define it under modules, or use one of {}", known.join(", ")),
+                known => yaml::did_you_mean(&spec.module, known, "modules"),
             };
             self.error("module", format!("there is no module {:?}", spec.module), &hint, problems);
         }
@@ -232,6 +239,7 @@ impl Entry<'_> {
                 problems,
             );
         }
+        self.check_retry(spec, interval, problems);
         self.check_histogram(&spec.histogram, problems);
         ProbePolicy {
             name: spec.name.as_str().into(),
@@ -249,6 +257,23 @@ impl Entry<'_> {
             pipeline: spec.pipeline,
             notify,
             histogram: spec.histogram.as_slice().into(),
+        }
+    }
+
+    fn check_retry(&self, spec: &Spec, interval: Duration, problems: &mut Problems) {
+        let Some(retry) = spec.retry_interval.map(Period::get) else { return };
+        if retry < MIN_INTERVAL {
+            let what = "a retry_interval below 100ms".into();
+            self.error("retry_interval", what, "use 100ms or more", problems);
+        } else if retry > interval {
+            let place = self.node.find("retry_interval").at();
+            problems.push(
+                Problem::warning(
+                    "the retry_interval is longer than the interval: it has no effect",
+                )
+                .at(place)
+                .hint("it is how soon to ask again while a threshold is not reached"),
+            );
         }
     }
 
@@ -300,6 +325,15 @@ impl Entry<'_> {
     }
 
     fn check_targets(&self, spec: &Spec, problems: &mut Problems) {
+        for (index, target) in spec.targets.iter().enumerate() {
+            if has_password(&target.0.address) {
+                problems.push(
+                    Problem::warning("the target has a password in it")
+                        .at(self.node.find(&format!("targets.{index}")).at())
+                        .hint("it is shown in metrics, on the page and in messages: use basic_auth in the module, or authorization"),
+                );
+            }
+        }
         if spec.targets.is_empty() && !spec.discovers() {
             problems.push(
                 Problem::warning(format!("probe {:?} has no targets", spec.name))
@@ -346,5 +380,20 @@ impl Entry<'_> {
             *pattern = pattern.within(self.file.folder());
         }
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_seen_where_it_would_be_shown() {
+        for shown in ["http://u:p@a/", "https://u:@a:1", "http://u:p@b@a?x"] {
+            assert!(has_password(shown), "{shown}");
+        }
+        for plain in ["http://a:1/x:y@z", "u:p@a", "http://u@a/", "a:1", "http://[::1]:1/?a:b@c"] {
+            assert!(!has_password(plain), "{plain}");
+        }
     }
 }

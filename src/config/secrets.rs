@@ -1,7 +1,7 @@
 //! Which keys hold secrets, so that neither `/config` nor a problem's excerpt shows one.
 
 /// Keys whose values are never shown, wherever they stand.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "password",
     "credentials",
     "bearer_token",
@@ -21,6 +21,7 @@ const KEYS: [&str; 20] = [
     "api_token",
     "fail_url",
     "proxy_url",
+    "proxy",
     "fallback_url",
 ];
 
@@ -46,6 +47,8 @@ mod tests {
     #[test]
     fn names_of_files_are_no_secrets() {
         assert!(is_secret_key("password"));
+        // Whoever goes through a proxy of a heartbeat may need a password for it.
+        assert!(is_secret_key("proxy"));
         assert!(!is_secret_key("password_file"));
         assert!(!is_secret_key("key_file"));
     }

@@ -14,6 +14,8 @@ use crate::probe::exposition::{Format, Limits, Reader};
 const MAX_TEXT: usize = 300;
 /// Integrations whose counters are followed, for each Alertmanager.
 const MAX_INTEGRATIONS: usize = 64;
+/// When Alertmanager took over its configuration.
+const LOADED: &str = "alertmanager_config_last_reload_success_timestamp_seconds";
 /// A counters' page may not be longer than this many samples.
 const MAX_SAMPLES: u64 = 200_000;
 
@@ -48,6 +50,7 @@ pub enum Finding {
     },
     Inhibited {
         source: String,
+        /// The alerts that inhibit it, or their fingerprints.
         by: Vec<String>,
     },
     Muted {
@@ -184,7 +187,7 @@ pub fn said(replicas: &[Replica]) -> Vec<String> {
         .collect()
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
 }
 
@@ -256,7 +259,8 @@ struct AlertStatus {
     muted_by: Vec<String>,
 }
 
-/// Reads `/api/v2/alerts` for the Watchdog. A silence's author is filled in by [`read_silence`]. `via` is the receiver by
+/// Reads `/api/v2/alerts` for the Watchdog. A silence's author is filled in by [`read_silence`], what inhibits by
+/// [`inhibitor::resolve`](super::inhibitor::resolve). `via` is the receiver by
 /// which evidence came last.
 pub(super) fn read_alerts(body: &[u8], rules: &WatchdogSpec, via: Option<&str>) -> Vec<Finding> {
     let alerts: Vec<ListedAlert> = match serde_json::from_slice(body) {
@@ -343,6 +347,8 @@ pub(super) fn read_silence(body: &[u8], finding: &mut Finding) {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
     by_integration: BTreeMap<String, Counter>,
+    /// When its configuration was loaded last, by its own clock.
+    loaded: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -362,18 +368,20 @@ struct Counter {
 impl Counters {
     /// Reads `/metrics`, compares with what was there before, and keeps the result.
     pub(super) fn read(&mut self, body: &[u8], format: Format) -> Vec<Finding> {
-        let now = match count(body, format) {
+        let (now, loaded) = match count(body, format) {
             Ok(now) => now,
             Err(detail) => return vec![Finding::Unreadable { detail }],
         };
+        let is_reloaded = self.loaded.is_some() && self.loaded != loaded;
+        self.loaded = loaded;
         let before = std::mem::take(&mut self.by_integration);
         let is_first = before.is_empty();
         for (name, mut counter) in now {
             let last = before.get(&name);
             counter.open = match last {
-                Some(last) => counter.compared(last),
+                Some(last) => counter.compared(last, is_reloaded),
                 // A counter that appears later began at zero.
-                None if !is_first => counter.compared(&Counter::default()),
+                None if !is_first => counter.compared(&Counter::default(), is_reloaded),
                 None => None,
             };
             self.by_integration.insert(name, counter);
@@ -387,8 +395,9 @@ impl Counters {
 }
 
 impl Counter {
-    /// Failures that nothing made good yet. A restart of Alertmanager starts its counters anew.
-    fn compared(&self, last: &Self) -> Option<(u64, Vec<String>)> {
+    /// Failures that nothing made good yet. A restart of Alertmanager starts its counters anew. A reload gives up what was
+    /// under way and sends it again at once; the one who repaired it must not wait for the next alert to see that.
+    fn compared(&self, last: &Self, is_reloaded: bool) -> Option<(u64, Vec<String>)> {
         let is_restarted = self.begun < last.begun || self.failed < last.failed;
         let zero = Self::default();
         let base = if is_restarted { &zero } else { last };
@@ -400,6 +409,9 @@ impl Counter {
             }
             None => (given_up, self.begun - base.begun - given_up),
         };
+        if is_reloaded && succeeded > 0.0 {
+            return None;
+        }
         // What was tried again and went through is no news.
         if given_up > 0.0 || (failed > 0.0 && succeeded <= 0.0) {
             let before = last.open.as_ref().map_or(0, |(failures, _)| *failures);
@@ -427,9 +439,17 @@ const fn whole(growth: f64) -> u64 {
     growth as u64
 }
 
-fn count(body: &[u8], format: Format) -> Result<BTreeMap<String, Counter>, String> {
+/// The counters, and when the configuration was loaded last.
+type Counted = (BTreeMap<String, Counter>, Option<f64>);
+
+fn count(body: &[u8], format: Format) -> Result<Counted, String> {
     let mut counters: BTreeMap<String, Counter> = BTreeMap::new();
+    let mut loaded = None;
     let mut take = |sample: crate::probe::exposition::Sample<'_>| {
+        if sample.name == LOADED {
+            loaded = Some(sample.value);
+            return;
+        }
         let Some(name) = sample.name.strip_prefix("alertmanager_notification") else { return };
         if !["s_total", "s_failed_total", "_requests_total", "_requests_failed_total"]
             .contains(&name)
@@ -465,7 +485,7 @@ fn count(body: &[u8], format: Format) -> Result<BTreeMap<String, Counter>, Strin
     let mut reader = Reader::new(format, limits);
     let read = reader.feed(body, &mut take).and_then(|()| reader.finish(&mut take));
     read.map_err(|invalid| format!("/metrics: {invalid}"))?;
-    Ok(counters)
+    Ok((counters, loaded))
 }
 
 #[cfg(test)]
@@ -554,6 +574,20 @@ mod tests {
         assert_eq!(step(page(7, 1, 10, 5)), 5, "the next one has begun");
         assert_eq!(step(page(7, 1, 12, 6)), 0, "it went through at the second try");
         assert_eq!(step(page(8, 1, 14, 7)), 0, "and so did this one");
+    }
+
+    #[test]
+    fn what_a_reload_repaired_is_over() {
+        let page = |sent: u64, failed: u64, loaded: u64| {
+            format!("{}{LOADED} {loaded}\n", metrics(sent, failed))
+        };
+        let mut counters = Counters::default();
+        let mut fails = |page: String| !counters.read(page.as_bytes(), Format::Text).is_empty();
+        assert!(!fails(page(5, 0, 100)));
+        assert!(fails(page(6, 1, 100)));
+        assert!(fails(page(7, 2, 200)), "reloaded, and nothing went through");
+        assert!(fails(page(9, 3, 200)), "somebody got through, somebody was given up");
+        assert!(!fails(page(11, 4, 300)), "given up by the reload, and sent again");
     }
 
     #[test]

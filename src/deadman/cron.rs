@@ -16,6 +16,9 @@ const EARLY: SignedDuration = SignedDuration::from_secs(10);
 /// Only where the times lie at least this far apart.
 const RARE: SignedDuration = SignedDuration::from_mins(10);
 
+/// Before a 29th of February: whatever comes at all comes after it.
+const BEGINNING: Timestamp = Timestamp::constant(1_704_067_200, 0);
+
 /// A cron line that was understood, with the text it came from.
 #[derive(Clone)]
 pub struct CronText {
@@ -31,7 +34,13 @@ impl CronText {
                 "write five fields: minute, hour, day of month, month, day of week, such as \"0 3 * * *\"",
             )
         })?;
-        Ok(Self { text: text.to_owned(), cron })
+        let line = Self { text: text.to_owned(), cron };
+        // What is never due never fails: it would look like a switch and be none.
+        if line.next(BEGINNING, &TimeZone::UTC).is_none() {
+            let what = format_args!("{text:?} is a time that never comes");
+            return Err(mistake(what, "look at the day of the month and the month"));
+        }
+        Ok(line)
     }
 
     pub fn as_str(&self) -> &str {
@@ -109,41 +118,22 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_the_clocks_skip_is_due_right_after_the_gap() {
-        // Paris: 02:00 becomes 03:00 on 2026-03-29 at 01:00 UTC.
-        assert_eq!(
-            next("30 2 * * *", "Europe/Paris", "2026-03-28T12:00:00Z"),
-            "2026-03-29T01:00:00Z"
-        );
-        assert_eq!(
-            next("30 2 * * *", "Europe/Paris", "2026-03-29T01:00:00Z"),
-            "2026-03-30T00:30:00Z"
-        );
-    }
-
-    #[test]
-    fn a_time_that_the_clocks_repeat_is_due_once() {
-        // Paris: 03:00 becomes 02:00 on 2026-10-25 at 01:00 UTC.
-        assert_eq!(
-            next("30 2 * * *", "Europe/Paris", "2026-10-24T12:00:00Z"),
-            "2026-10-25T00:30:00Z"
-        );
-        assert_eq!(
-            next("30 2 * * *", "Europe/Paris", "2026-10-25T00:30:00Z"),
-            "2026-10-26T01:30:00Z"
-        );
-    }
-
-    #[test]
-    fn what_runs_every_few_minutes_runs_through_the_repeated_hour() {
-        assert_eq!(
-            next("*/20 * * * *", "Europe/Paris", "2026-10-25T00:40:00Z"),
-            "2026-10-25T01:00:00Z"
-        );
-        assert_eq!(
-            next("*/20 * * * *", "Europe/Paris", "2026-03-29T00:40:00Z"),
-            "2026-03-29T01:00:00Z"
-        );
+    fn a_line_goes_through_the_changes_of_the_clocks() {
+        // Paris: 02:00 becomes 03:00 on 2026-03-29 at 01:00 UTC, and 03:00 becomes 02:00 on 2026-10-25 at 01:00 UTC.
+        let rows = [
+            // A time that the clocks skip is due right after the gap,
+            ("30 2 * * *", "2026-03-28T12:00:00Z", "2026-03-29T01:00:00Z"),
+            ("30 2 * * *", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"),
+            // one that they repeat is due once,
+            ("30 2 * * *", "2026-10-24T12:00:00Z", "2026-10-25T00:30:00Z"),
+            ("30 2 * * *", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
+            // and what runs every few minutes runs through the repeated hour.
+            ("*/20 * * * *", "2026-10-25T00:40:00Z", "2026-10-25T01:00:00Z"),
+            ("*/20 * * * *", "2026-03-29T00:40:00Z", "2026-03-29T01:00:00Z"),
+        ];
+        for (cron, after, expected) in rows {
+            assert_eq!(next(cron, "Europe/Paris", after), expected, "{cron} after {after}");
+        }
     }
 
     #[test]
@@ -154,6 +144,13 @@ mod tests {
         assert_eq!(due("2026-01-01T02:59:55Z"), 86_405);
         assert_eq!(due("2026-01-01T02:59:00Z"), 60);
         assert_eq!(due("2026-01-01T03:00:00Z"), 86_400);
+    }
+
+    #[test]
+    fn what_never_comes_is_refused() {
+        let text = CronText::parse("0 0 30 2 *").unwrap_err();
+        assert!(text.contains("never comes"), "{text}");
+        assert!(CronText::parse("0 0 29 2 *").is_ok());
     }
 
     #[test]

@@ -21,6 +21,9 @@ const LATE_TICK: Duration = Duration::from_secs(20);
 pub struct At(pub i64);
 
 impl At {
+    /// Later than anything.
+    pub const NEVER: Self = Self(i64::MAX);
+
     pub fn of(now: Stamp) -> Self {
         Self(millis(now.boot))
     }
@@ -54,6 +57,13 @@ impl Mark {
     }
 }
 
+/// When something happened: by the wall clock of that moment, to be shown, and on the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    pub wall: Timestamp,
+    pub at: At,
+}
+
 /// What a tick found out about the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tick {
@@ -75,13 +85,25 @@ pub struct Line {
 }
 
 impl Line {
-    /// `boot_id` names this boot; an empty one is never the same boot. `newest` are the marks that were kept.
+    /// `boot_id` names this boot; an empty one is never the same boot. `kept` are the marks that were kept.
     pub fn start<'a>(
         now: Stamp,
         boot_id: impl Into<Arc<str>>,
         kept: impl IntoIterator<Item = &'a Mark>,
     ) -> Self {
+        Self::start_anchored(now, boot_id, kept, [])
+    }
+
+    /// [`start`](Self::start), where processes before us may have said how the clocks stood: their [`anchors`](Self::anchor).
+    pub(super) fn start_anchored<'a>(
+        now: Stamp,
+        boot_id: impl Into<Arc<str>>,
+        kept: impl IntoIterator<Item = &'a Mark>,
+        anchors: impl IntoIterator<Item = &'a Mark>,
+    ) -> Self {
         let boot_id: Arc<str> = boot_id.into();
+        let anchors = anchors.into_iter().filter(|mark| is_same(&mark.boot_id, &boot_id));
+        let anchor = anchors.min_by_key(|mark| mark.boot_ms);
         let mut same: Option<&Mark> = None;
         let mut widest: Option<i64> = None;
         let mut newest: Option<&Mark> = None;
@@ -94,8 +116,10 @@ impl Line {
             }
         }
         let here = now.wall.as_millisecond().saturating_sub(At::of(now).0);
-        // What was kept on this boot knows best how the clocks stood; the wall clock may have been set since.
-        let mut offset = same.map_or(here, |mark| mark.wall_ms.saturating_sub(mark.boot_ms));
+        // What was kept on this boot knows best how the clocks stood; the wall clock may have been set since. The first
+        // process on it decides for all, or a start would move what the clock must not.
+        let mut offset =
+            anchor.or(same).map_or(here, |mark| mark.wall_ms.saturating_sub(mark.boot_ms));
         let newest_at = newest.map(|mark| mark.wall_ms.saturating_sub(offset));
         let is_trusted = newest_at.is_none_or(|at| at <= At::of(now).0.saturating_add(STEP));
         if let (false, Some(newest)) = (is_trusted, newest) {
@@ -140,11 +164,20 @@ impl Line {
         self.mark_at(At::of(now), At::of(now).0.saturating_add(self.offset))
     }
 
+    /// Whether it happened on this boot.
+    pub(super) fn is_here(&self, mark: &Mark) -> bool {
+        is_same(&mark.boot_id, &self.boot_id)
+    }
+
     pub fn place(&self, mark: &Mark) -> At {
-        if is_same(&mark.boot_id, &self.boot_id) {
+        if self.is_here(mark) {
             return At(mark.boot_ms);
         }
         At(mark.wall_ms.saturating_sub(self.offset))
+    }
+
+    pub fn placed(&self, mark: &Mark) -> Placed {
+        Placed { wall: mark.wall(), at: self.place(mark) }
     }
 
     /// Where a wall time before our start lies.
@@ -244,6 +277,20 @@ mod tests {
         // The wall clock was set an hour ahead, then we restarted.
         let third = Line::start(stamp(13_720, 30), "b", [&old, &newer]);
         assert_eq!(At::of(stamp(13_720, 30)).since(third.place(&old)), Duration::from_mins(2));
+    }
+
+    #[test]
+    fn the_first_process_of_a_boot_decides_how_the_clocks_stood() {
+        let first = Line::start(stamp(10_000, 5_000), "a", []);
+        let old = first.mark(stamp(10_000, 5_000));
+        let second = Line::start(stamp(10_100, 10), "b", [&old]);
+        let anchor = second.anchor(stamp(10_100, 10));
+        // Set an hour ahead, then a beat of somebody else, then a restart.
+        let beat = second.mark(stamp(13_720, 30));
+        let third = Line::start_anchored(stamp(13_730, 40), "b", [&old, &beat, &anchor], [&anchor]);
+        assert_eq!(At::of(stamp(13_730, 40)).since(third.place(&old)), Duration::from_secs(130));
+        let other = Line::start_anchored(stamp(20_000, 5), "c", [&old, &beat, &anchor], [&anchor]);
+        assert_eq!(At::of(stamp(20_000, 5)).since(other.place(&old)), Duration::from_secs(10_000));
     }
 
     #[test]

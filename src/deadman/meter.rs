@@ -6,10 +6,11 @@ use std::time::Duration;
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 
 use super::alertmanager::{Finding, Replica};
-use super::line::{At, Line};
+use super::counts::Counts;
+use super::line::Line;
 use super::ping::{BeatResult, Refused};
 use super::spec::Spec;
-use super::switchboard::{DeadmanState, KindState, Report};
+use super::switchboard::Report;
 use crate::model::{Stamp, family};
 
 /// Seconds that evidence takes round the loop.
@@ -20,7 +21,7 @@ const LOOP_BOUNDS: [f64; 10] = [5.0, 15.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0,
 pub struct Meter {
     last_beat: GaugeVec,
     deadline: GaugeVec,
-    beats: IntCounterVec,
+    beats: Counts,
     refused: IntCounterVec,
     paused_until: GaugeVec,
     evidence: GaugeVec,
@@ -37,7 +38,7 @@ impl Meter {
             probe_paused_until: family::PROBE_PAUSED_UNTIL.gauges(registry),
             last_beat: family::DEADMAN_LAST_BEAT.gauges(registry),
             deadline: family::DEADMAN_DEADLINE.gauges(registry),
-            beats: family::DEADMAN_BEATS.counters(registry),
+            beats: Counts::new(registry),
             paused_until: family::DEADMAN_PAUSED_UNTIL.gauges(registry),
             evidence: family::WATCHDOG_EVIDENCE.gauges(registry),
             latency: family::WATCHDOG_LOOP.histograms(registry, &LOOP_BOUNDS),
@@ -57,20 +58,14 @@ impl Meter {
 
     /// A switch exists: its counters begin at zero.
     pub fn announce(&self, spec: &Arc<Spec>) {
-        let is_watchdog = spec.watchdog.is_some();
-        for result in BeatResult::ALL {
-            let fits = if is_watchdog { result.is_of_watchdog() } else { result.is_of_switch() };
-            if fits {
-                self.beats.with_label_values(&[spec.name.as_str(), result.label()]);
-            }
-        }
-        if is_watchdog {
+        self.beats.announce(spec);
+        if spec.watchdog.is_some() {
             self.latency.with_label_values(&[spec.name.as_str()]);
         }
     }
 
     pub fn beat(&self, name: &str, result: BeatResult) {
-        self.beats.with_label_values(&[name, result.label()]).inc();
+        self.beats.add(name, result);
     }
 
     /// Until when a probe is paused, while it is.
@@ -82,18 +77,16 @@ impl Meter {
         self.latency.with_label_values(&[name]).observe(took.as_secs_f64());
     }
 
-    pub fn report(&self, report: &Report, state: Option<&DeadmanState>, line: &Line, now: Stamp) {
+    pub fn report(&self, report: &Report, line: &Line, now: Stamp) {
         let name = &*report.name;
         set(&self.last_beat, name, report.last_beat);
         set(&self.deadline, name, report.deadline);
         let until = report.paused.as_ref().map(|pause| line.stamp(pause.ends(line), now));
         set(&self.paused_until, name, until);
-        let Some(KindState::Watchdog(state)) = state.map(|state| &state.kind) else { return };
-        for (source, state) in &state.sources {
-            if let Some(evidence) = &state.evidence {
-                let issued: At = line.place(&evidence.issued);
-                let value = line.stamp(issued, now).unix_seconds();
-                self.evidence.with_label_values(&[name, source.as_str()]).set(value);
+        for (source, verdict) in &report.members {
+            if let Some(issued) = verdict.heard.and_then(|heard| heard.issued) {
+                let value = line.stamp(issued.at, now).unix_seconds();
+                self.evidence.with_label_values(&[name, source]).set(value);
             }
         }
     }
@@ -108,6 +101,28 @@ impl Meter {
         }
     }
 
+    /// Sources and Alertmanagers that a switch has no longer are gone, and so are their series.
+    pub fn forget_parts(&self, before: &Spec, after: &Spec) {
+        let Some(rules) = &before.watchdog else { return };
+        let name = before.name.as_str();
+        let (sources, urls) = after.watchdog.as_ref().map_or_else(Default::default, |rules| {
+            (rules.source_names(), rules.alertmanagers.clone())
+        });
+        for source in rules.source_names().iter().filter(|it| !sources.contains(it)) {
+            drop(self.evidence.remove_label_values(&[name, source.as_str()]));
+        }
+        for url in rules.alertmanagers.iter().filter(|it| !urls.contains(it)) {
+            self.forget_replica(name, url);
+        }
+    }
+
+    fn forget_replica(&self, name: &str, url: &str) {
+        drop(self.up.remove_label_values(&[name, url]));
+        for label in Finding::LABELS {
+            drop(self.findings.remove_label_values(&[name, url, label]));
+        }
+    }
+
     /// A switch is gone from the configuration, and so are its series.
     pub fn forget(&self, spec: &Spec) {
         let name = spec.name.as_str();
@@ -116,18 +131,13 @@ impl Meter {
         drop(self.deadline.remove_label_values(&[name]));
         drop(self.paused_until.remove_label_values(&[name]));
         drop(self.latency.remove_label_values(&[name]));
-        for result in BeatResult::ALL {
-            drop(self.beats.remove_label_values(&[name, result.label()]));
-        }
+        self.beats.forget(name);
         let Some(rules) = &spec.watchdog else { return };
         for source in rules.source_names() {
             drop(self.evidence.remove_label_values(&[name, source.as_str()]));
         }
         for url in &rules.alertmanagers {
-            drop(self.up.remove_label_values(&[name, url.as_str()]));
-            for label in Finding::LABELS {
-                drop(self.findings.remove_label_values(&[name, url.as_str(), label]));
-            }
+            self.forget_replica(name, url);
         }
     }
 }

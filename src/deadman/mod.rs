@@ -5,8 +5,10 @@
 //! network, to ask each Alertmanager what the webhook cannot say. Not for routes, pages or messages.
 
 mod alertmanager;
+mod counts;
 mod cron;
 pub mod failures;
+mod inhibitor;
 mod issued;
 mod key;
 mod line;
@@ -26,7 +28,7 @@ pub use alertmanager::{Finding, Replica, said};
 pub use cron::{CronText, Schedule};
 pub use issued::Clocks;
 pub use key::{Key, presented};
-pub use line::{At, Line, Mark, Tick};
+pub use line::{At, Line, Mark, Placed, Tick};
 pub use meter::Meter;
 pub use pause::{MAX_PAUSE, MAX_PAUSES, NoPause, Pause, Pauses, Planned, Wanted};
 pub use ping::{Address, BODY_LIMIT, Beat, BeatKind, BeatResult, Door, Refused, RunId};
@@ -38,6 +40,6 @@ pub use switchboard::{
     Configured, DeadmanState, Kept, KindState, Note, Report, Switchboard, Taken,
 };
 pub use watchdog::{
-    Evidence, Other, Posted, Receipt, Resolved, SourceState, Watchdog, WatchdogState,
+    Evidence, Other, Posted, Receipt, Resolved, SourceState, Stranger, Watchdog, WatchdogState,
 };
 pub use webhook::MAX_WEBHOOK_BYTES;

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use reqwest::{Client, Url, redirect};
 
 use super::alertmanager::{Counters, Finding, Replica, read_alerts, read_silence, read_status};
+use super::inhibitor;
 use super::spec::WatchdogSpec;
 use crate::probe::exposition::Format;
 
@@ -152,6 +153,12 @@ impl Ask<'_> {
             if let Ok(got) = self.get_ok(&path, &[]).await {
                 read_silence(&got.body, finding);
             }
+        }
+        // The list of everything may be long, and is asked for only then.
+        if inhibitor::is_needed(&findings)
+            && let Ok(got) = self.get_ok("api/v2/alerts", &[]).await
+        {
+            inhibitor::resolve(&got.body, &mut findings);
         }
         findings
     }

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::cron::{CronText, Schedule};
-use super::timing::{RouteTiming, check_without_route};
+use super::timing::{PEER_TIMEOUT, RouteTiming, check_without_route};
 use crate::model::{Labels, Mistakes, Notify, Period, Secret, Status, mistake};
 
 /// Lateness that is forgiven when `grace` is not given.
@@ -116,6 +116,9 @@ pub struct RouteSpec {
     pub resend_delay: Period,
     /// Alertmanagers in the cluster; as many as `alertmanagers` lists when absent.
     pub peers: Option<usize>,
+    /// Alertmanager's `--cluster.peer-timeout`.
+    #[serde(default = "default_peer_timeout")]
+    pub peer_timeout: Period,
 }
 
 impl RouteSpec {
@@ -129,6 +132,7 @@ impl RouteSpec {
             group_interval: self.group_interval.get(),
             repeat_interval: self.repeat_interval.get(),
             peers: self.peers.unwrap_or(listed).max(1),
+            peer_timeout: self.peer_timeout.get(),
         }
     }
 }
@@ -139,6 +143,10 @@ fn watchdog() -> String {
 
 fn clocks() -> String {
     "clocks".to_owned()
+}
+
+fn default_peer_timeout() -> Period {
+    Period::from_secs(PEER_TIMEOUT.as_secs())
 }
 
 const fn default_max_age() -> Period {
@@ -528,16 +536,8 @@ impl WatchdogSpec {
                 "list the replicas of one cluster",
             );
         }
-        for address in &self.alertmanagers {
-            let is_http = url::Url::parse(address)
-                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-            if !is_http {
-                mistakes.error(
-                    "alertmanagers",
-                    format!("{address:?} is not an http URL"),
-                    "such as http://alertmanager-1:9093",
-                );
-            }
+        for (index, address) in self.alertmanagers.iter().enumerate() {
+            check_alertmanager(&format!("alertmanagers.{index}"), address, mistakes);
         }
         if self.poll_interval.get() < SHORTEST_INTERVAL {
             mistakes.error("poll_interval", "shorter than 5s", "30s is good");
@@ -576,6 +576,23 @@ impl WatchdogSpec {
         if self.alertname.is_empty() {
             mistakes.error("alertname", "the name of the alert is empty", "Watchdog");
         }
+    }
+}
+
+fn check_alertmanager(key: &str, address: &str, mistakes: &mut Mistakes) {
+    let url = url::Url::parse(address).ok();
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    match url {
+        None => {
+            let what = format!("{address:?} is not an http URL");
+            mistakes.error(key, what, "such as http://alertmanager-1:9093");
+        }
+        Some(url) if !url.username().is_empty() || url.password().is_some() => mistakes.error(
+            key,
+            "the URL of an Alertmanager has credentials in it",
+            "it is shown on the page and in metrics: use alertmanager_token_file",
+        ),
+        Some(_) => {}
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cron::Schedule;
-use super::line::{At, Line, Mark};
+use super::line::{At, Line, Mark, Placed};
 use super::ping::{Beat, BeatKind, BeatResult, RunId};
 use super::silence::Silence;
 use super::spec::Spec;
@@ -64,14 +64,23 @@ pub struct Verdict {
     /// How often it failed lately, when that is too often.
     pub flaps: Option<usize>,
     pub heard: Option<Heard>,
+    /// Until when what was heard is evidence that all is well; `None` when it is none. No wait that we grant moves it.
+    pub proves_until: Option<At>,
 }
 
-/// The last that was heard, by the wall clock of that moment.
+impl Verdict {
+    /// Armed, and its first limit has not passed: there is nothing yet to judge it by.
+    pub const fn waits(&self) -> bool {
+        self.heard.is_none() && matches!(self.answer, Answer::Pass)
+    }
+}
+
+/// The last that was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
-    pub received: Timestamp,
+    pub received: Placed,
     /// When the clock that came back had been issued; only a watchdog's evidence has one.
-    pub issued: Option<Timestamp>,
+    pub issued: Option<Placed>,
     /// Who sent it.
     pub from: Option<IpAddr>,
 }
@@ -80,10 +89,10 @@ impl fmt::Display for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let clock = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%S UTC");
         match self.issued {
-            None => write!(f, "last beat {}", clock(self.received))?,
+            None => write!(f, "last beat {}", clock(self.received.wall))?,
             Some(issued) => {
-                let took = self.received.duration_since(issued).as_secs().max(0);
-                write!(f, "last evidence {}, back after {took} s", clock(issued))?;
+                let took = self.received.wall.duration_since(issued.wall).as_secs().max(0);
+                write!(f, "last evidence {}, back after {took} s", clock(issued.wall))?;
             }
         }
         self.from.map_or(Ok(()), |from| write!(f, " from {from}"))
@@ -227,8 +236,11 @@ impl Switch {
         let next = [limits.due, silent, overrun].into_iter().flatten().filter(|it| *it > at).min();
         let from = self.state.last_from;
         let heard = self.state.last.as_ref();
-        let heard = heard.map(|mark| Heard { received: mark.wall(), issued: None, from });
-        Verdict { answer, deadline, next, flaps, heard }
+        let heard = heard.map(|mark| Heard { received: line.placed(mark), issued: None, from });
+        let is_proof = heard.is_some() && self.state.failed.is_none();
+        let first = [limits.silent, limits.overrun].into_iter().flatten().min();
+        let proves_until = is_proof.then_some(first.unwrap_or(At::NEVER));
+        Verdict { answer, deadline, next, flaps, heard, proves_until }
     }
 
     fn interval(&self, line: &Line) -> Duration {

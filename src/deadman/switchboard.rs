@@ -13,9 +13,9 @@ use super::line::{At, Line, Mark};
 use super::pause::{NoPause, Pause, Pauses, Planned, Wanted};
 use super::ping::{Address, Beat, BeatResult, Door, Refused};
 use super::spec::{PingId, Slug, Spec};
-use super::switch::{Switch, SwitchState, Verdict};
-use super::watchdog::{Posted, Receipt, Watchdog, WatchdogState};
-use crate::model::{Answer, Outcome, Stamp};
+use super::switch::{Heard, Switch, SwitchState, Verdict};
+use super::watchdog::{Posted, Receipt, Stranger, Watchdog, WatchdogState};
+use crate::model::{Answer, Outcome, Stamp, Status};
 
 /// What must outlive the process, for each switch by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,6 @@ pub struct Configured {
 }
 
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 enum Kind {
     Switch(Switch),
     Watchdog(Watchdog),
@@ -91,11 +90,31 @@ pub struct Report {
 }
 
 impl Report {
-    /// What each member says, as the value that everything else is derived from.
-    pub fn outcomes(&self, now: Stamp) -> impl Iterator<Item = (&Arc<str>, Outcome)> {
-        self.members
-            .iter()
-            .map(move |(target, verdict)| (target, Outcome::judged(verdict.answer.clone(), now)))
+    /// Members that wait for their first beat: of those nothing is known yet, good or bad.
+    pub fn waiting(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.members.iter().filter(|(_, verdict)| verdict.waits()).map(|(target, _)| target)
+    }
+
+    /// What each of the others says, as the value that everything else is derived from, and with what was last heard.
+    pub fn outcomes(
+        &self,
+        now: Stamp,
+    ) -> impl Iterator<Item = (&Arc<str>, Outcome, Option<Heard>)> {
+        let judged = self.members.iter().filter(|(_, verdict)| !verdict.waits());
+        judged.map(move |(target, verdict)| {
+            (target, Outcome::judged(verdict.answer.clone(), now), verdict.heard)
+        })
+    }
+
+    /// All of them taken together, as a status. A late switch that was never beaten works no more than it fails.
+    pub fn status(&self) -> Status {
+        match &self.answer {
+            _ if self.paused.is_some() => Status::Paused,
+            Answer::Fail(_) => Status::Down,
+            Answer::Warn(_) => Status::Degraded,
+            Answer::Pass if self.waiting().next().is_none() => Status::Up,
+            Answer::Pass | Answer::Unknown(_) => Status::Unknown,
+        }
     }
 }
 
@@ -111,6 +130,10 @@ pub enum Note {
     ClockUntrusted,
     /// It failed this often lately.
     Flapping { times: usize },
+    /// Alertmanager said `resolved` of these sources, and has not heard of them since.
+    Ended { sources: Vec<String> },
+    /// A Watchdog came that is nobody's.
+    Unlisted(Stranger),
 }
 
 impl std::fmt::Display for Note {
@@ -126,6 +149,18 @@ impl std::fmt::Display for Note {
                 "this watchpost started with a wall clock before its own records: ages are uncertain",
             ),
             Self::Flapping { times } => write!(f, "it failed {times} times lately"),
+            Self::Ended { sources } => write!(
+                f,
+                "Alertmanager said that the Watchdog of {} is over: Prometheus does not send it any more, or not to here",
+                sources.join(", ")
+            ),
+            Self::Unlisted(Stranger { label, value: Some(value) }) => {
+                write!(f, "a Watchdog with {label}={value:?} comes, which sources: does not list")
+            }
+            Self::Unlisted(Stranger { label, value: None }) => write!(
+                f,
+                "a Watchdog without the label {label} comes, and nobody knows whose: look at alert_relabel_configs and the rule"
+            ),
         }
     }
 }
@@ -176,7 +211,8 @@ impl Switchboard {
     ) -> Self {
         let line = {
             let states = kept.states.values().flat_map(DeadmanState::marks);
-            Line::start(now, boot_id, states.chain(kept.pauses.marks()))
+            let anchors = kept.states.values().filter_map(|state| state.anchor.as_ref());
+            Line::start_anchored(now, boot_id, states.chain(kept.pauses.marks()), anchors)
         };
         let mut board = Self {
             id: id.into(),
@@ -201,9 +237,12 @@ impl Switchboard {
     /// episodes are to be closed and whose state and pauses are to be forgotten.
     pub fn reload(&mut self, configured: Vec<Configured>, now: Stamp) -> Vec<String> {
         let mut states = BTreeMap::new();
+        let mut keys = BTreeMap::new();
         for entry in std::mem::take(&mut self.entries) {
             states.insert(entry.spec.name.clone(), entry.state());
+            keys.insert(entry.spec.name.clone(), (entry.spec.key_file.clone(), entry.key));
         }
+        let configured = configured.into_iter().map(|it| keep_key(it, &mut keys)).collect();
         let before: Vec<String> = states.keys().cloned().collect();
         self.by_name.clear();
         self.by_id.clear();
@@ -225,17 +264,32 @@ impl Switchboard {
         mut states: BTreeMap<String, DeadmanState>,
         now: Stamp,
     ) {
-        let own: Vec<Option<DeadmanState>> =
-            configured.iter().map(|it| states.remove(&it.spec.name)).collect();
-        for (it, state) in configured.into_iter().zip(own) {
-            // What is not kept under this name: new, or renamed.
-            let is_news = state.is_none();
-            let state = state.or_else(|| renamed(&mut states, &it.spec));
-            self.add(it, state, is_news, now);
+        // A uuid says more than a name: names may have been swapped.
+        let by_uuid: Vec<Option<Found>> =
+            configured.iter().map(|it| of_uuid(&mut states, &it.spec)).collect();
+        let kept: Vec<Option<Found>> = configured
+            .iter()
+            .zip(by_uuid)
+            .map(|(it, found)| found.or_else(|| of_name(&mut states, &it.spec)))
+            .collect();
+        for (it, state) in configured.into_iter().zip(kept) {
+            self.add(it, state, now);
         }
     }
 
-    fn add(&mut self, it: Configured, state: Option<DeadmanState>, is_news: bool, now: Stamp) {
+    fn add(&mut self, it: Configured, state: Option<Found>, now: Stamp) {
+        let is_news = state.as_ref().is_none_or(|found| found.is_elsewhere);
+        let state = state.map(|found| found.state);
+        // How the clocks were taken to stand on this boot must be known for as long as it lasts: they may be set, and then we
+        // may start again before anything else was marked.
+        let known = state.as_ref().and_then(|state| state.anchor.clone());
+        let known = known.filter(|mark| self.line.is_trusted() && self.line.is_here(mark));
+        let is_older = |state: &DeadmanState| state.marks().iter().any(|m| !self.line.is_here(m));
+        // Also for the sake of pauses, which have no anchor of their own.
+        let is_older_here = state.as_ref().is_some_and(is_older)
+            || self.pauses.marks().any(|mark| !self.line.is_here(mark));
+        let is_needed = known.is_none() && (!self.line.is_trusted() || is_older_here);
+        let anchor = if is_needed { Some(self.line.anchor(now)) } else { known };
         let Some(kind) = Kind::new(&it.spec, state, now, &self.line) else {
             return;
         };
@@ -245,15 +299,13 @@ impl Switchboard {
             self.by_id.insert(id, index);
         }
         if it.key.is_some()
-            && it.spec.watchdog.is_none()
-            && let Some(slug) = it.spec.slug()
+            && let Some(slug) = slug_of(&it.spec)
         {
             self.by_slug.insert(slug, index);
         }
         // A switch that is new must be remembered as armed, or a crash loop would arm it for ever; one that was renamed must
         // be found under its new name.
-        let anchor = (!self.line.is_trusted()).then(|| self.line.anchor(now));
-        let dirty = is_news || anchor.is_some();
+        let dirty = is_news || is_needed;
         let entry = Entry { spec: it.spec, key: it.key, kind, queued: None, dirty, anchor };
         self.entries.push(entry);
         self.enqueue(index, At::of(now));
@@ -276,11 +328,18 @@ impl Switchboard {
         Some(&self.entries.get(*self.by_name.get(name)?)?.spec)
     }
 
-    /// A rotated key.
-    pub fn set_key(&mut self, name: &str, key: Key) {
-        if let Some(entry) = self.by_name.get(name).and_then(|index| self.entries.get_mut(*index)) {
-            entry.key = Some(key);
+    /// A key as its file has it now; true when it is another one than before.
+    pub fn set_key(&mut self, name: &str, key: Key) -> bool {
+        let Some(index) = self.by_name.get(name).copied() else { return false };
+        let entry = &mut self.entries[index];
+        if entry.key.as_ref() == Some(&key) {
+            return false;
         }
+        entry.key = Some(key);
+        if let Some(slug) = slug_of(&entry.spec) {
+            self.by_slug.insert(slug, index);
+        }
+        true
     }
 
     /// Whether `presented` opens the door of a watchdog. One without a key is open.
@@ -291,6 +350,11 @@ impl Switchboard {
             (Some(key), Some(presented)) => key.matches(presented),
             (Some(_), None) => false,
         })
+    }
+
+    /// Whether anything is behind this address, before more of a request is read than its first line.
+    pub fn is_known(&self, address: &Address<'_>) -> Result<(), Refused> {
+        self.find(address).map(drop)
     }
 
     fn find(&self, address: &Address<'_>) -> Result<usize, Refused> {
@@ -315,6 +379,7 @@ impl Switchboard {
         let mut entry = self.entries[self.find(address)?].clone();
         let Kind::Switch(switch) = &mut entry.kind else { return Err(Refused::NotFound) };
         let result = switch.beat(beat, now, &self.line);
+        switch.evaluate(now, &self.line);
         Ok((Taken { name: entry.spec.name.as_str().into(), result }, entry.state()))
     }
 
@@ -327,7 +392,8 @@ impl Switchboard {
     ) -> Option<(Receipt, DeadmanState)> {
         let mut entry = self.entries.get(*self.by_name.get(name)?)?.clone();
         let Kind::Watchdog(watchdog) = &mut entry.kind else { return None };
-        let receipt = watchdog.receive(posted, &self.id, &self.clocks, now, &self.line);
+        let mut receipt = watchdog.receive(posted, &self.id, &self.clocks, now, &self.line);
+        receipt.changed |= watchdog.evaluate(now, &self.line).1;
         Some((receipt, entry.state()))
     }
 
@@ -353,7 +419,9 @@ impl Switchboard {
             return Err(Refused::NotFound);
         };
         let result = switch.beat(beat, now, &self.line);
-        if !matches!(result, BeatResult::Ignored | BeatResult::Log) {
+        // Judged at once, so that what comes of it is written with the beat.
+        let (_, changed) = switch.evaluate(now, &self.line);
+        if changed || !matches!(result, BeatResult::Ignored | BeatResult::Log) {
             entry.dirty = true;
         }
         let name = entry.spec.name.as_str().into();
@@ -372,7 +440,8 @@ impl Switchboard {
         let index = *self.by_name.get(name)?;
         let entry = self.entries.get_mut(index)?;
         let Kind::Watchdog(watchdog) = &mut entry.kind else { return None };
-        let receipt = watchdog.receive(posted, &self.id, &self.clocks, now, &self.line);
+        let mut receipt = watchdog.receive(posted, &self.id, &self.clocks, now, &self.line);
+        receipt.changed |= watchdog.evaluate(now, &self.line).1;
         entry.dirty |= receipt.changed;
         self.enqueue(index, At::of(now));
         Some(receipt)
@@ -442,6 +511,7 @@ impl Switchboard {
         let entry = &mut self.entries[index];
         let name: Arc<str> = entry.spec.name.as_str().into();
         let paused = self.pauses.active(&name, now, &self.line).cloned();
+        let mut around = Vec::new();
         let (members, answer, last, changed) = match &mut entry.kind {
             Kind::Switch(switch) => {
                 let (verdict, changed) = switch.evaluate(now, &self.line);
@@ -452,6 +522,9 @@ impl Switchboard {
             Kind::Watchdog(watchdog) => {
                 let (verdicts, changed) = watchdog.evaluate(now, &self.line);
                 let answer = watchdog.answer(&verdicts);
+                let sources = watchdog.ended(&self.line);
+                around.extend((!sources.is_empty()).then_some(Note::Ended { sources }));
+                around.extend(watchdog.stranger(now).cloned().map(Note::Unlisted));
                 let last = watchdog.last_evidence(&self.line).cloned();
                 let members = verdicts.into_iter().map(|(name, it)| (name.into(), it)).collect();
                 (members, answer, last, changed)
@@ -463,8 +536,10 @@ impl Switchboard {
         let pause = self.pauses.next(&name, now, &self.line);
         self.requeue(index, [next, pause].into_iter().flatten().min());
         let deadline = members.iter().filter_map(|(_, verdict)| verdict.deadline).min();
+        let mut notes = self.notes(&members, now);
+        notes.extend(around);
         Report {
-            notes: self.notes(&members, now),
+            notes,
             deadline: deadline.map(|at| self.line.stamp(at, now)),
             last_beat: last.map(|mark| self.line.stamp(self.line.place(&mark), now)),
             name,
@@ -602,12 +677,48 @@ impl Switchboard {
     }
 }
 
-/// A state that is kept under a name that is gone, where its uuid has taken another name.
-fn renamed(states: &mut BTreeMap<String, DeadmanState>, spec: &Spec) -> Option<DeadmanState> {
+/// A file that cannot be read for a moment does not close a door that it has opened before.
+fn keep_key(
+    it: Configured,
+    keys: &mut BTreeMap<String, (Option<String>, Option<Key>)>,
+) -> Configured {
+    match keys.remove(&it.spec.name) {
+        Some((file, key)) if it.key.is_none() && file.is_some() && file == it.spec.key_file => {
+            Configured { key, ..it }
+        }
+        _ => it,
+    }
+}
+
+/// The name below a key, of what is pinged.
+fn slug_of(spec: &Spec) -> Option<Slug> {
+    spec.watchdog.is_none().then(|| spec.slug()).flatten()
+}
+
+/// What was kept of a switch.
+struct Found {
+    state: DeadmanState,
+    /// Under another name or uuid: it is to be written down as it is called now.
+    is_elsewhere: bool,
+}
+
+/// What is kept of the switch with this uuid, under whatever name.
+fn of_uuid(states: &mut BTreeMap<String, DeadmanState>, spec: &Spec) -> Option<Found> {
     let uuid = spec.uuid.map(PingId::text)?;
-    let before = states.iter().find(|(_, kept)| kept.uuid.as_deref() == Some(uuid.as_str()));
-    let name = before.map(|(name, _)| name.clone())?;
-    states.remove(&name)
+    let is_it = |kept: &DeadmanState| kept.uuid.as_deref() == Some(uuid.as_str());
+    if states.get(&spec.name).is_some_and(is_it) {
+        let state = states.remove(&spec.name)?;
+        return Some(Found { state, is_elsewhere: false });
+    }
+    let name = states.iter().find(|(_, kept)| is_it(kept)).map(|(name, _)| name.clone())?;
+    states.remove(&name).map(|state| Found { state, is_elsewhere: true })
+}
+
+/// What is kept under this name, where no uuid says otherwise.
+fn of_name(states: &mut BTreeMap<String, DeadmanState>, spec: &Spec) -> Option<Found> {
+    let state = states.remove(&spec.name)?;
+    let is_elsewhere = state.uuid != spec.uuid.map(PingId::text);
+    Some(Found { state, is_elsewhere })
 }
 
 impl Kind {
@@ -639,3 +750,6 @@ impl Entry {
         DeadmanState { uuid: self.spec.uuid.map(PingId::text), kind, anchor }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ pub struct RouteTiming {
     pub repeat_interval: Duration,
     /// Alertmanagers that share a cluster.
     pub peers: usize,
+    /// Alertmanager's `--cluster.peer-timeout`.
+    pub peer_timeout: Duration,
 }
 
 /// How often Alertmanager really repeats: E = g × (⌊(r + d) / g⌋ + 1). `None` for a `group_interval` of zero, which it
@@ -50,18 +52,28 @@ pub fn period(
 }
 
 impl RouteTiming {
-    /// The longest time between two repeats.
+    /// The longest time between two repeats while every member of the cluster lives: whoever sent last looks again after
+    /// `group_interval`, and the others see that it sent.
+    pub fn healthy_period(&self) -> Option<Duration> {
+        period(self.group_interval, self.repeat_interval, SEND_DELAY)
+    }
+
+    /// The longest time between two repeats, also when the member that sends dies and the next one waited for it.
     pub fn period(&self) -> Option<Duration> {
-        let others = u32::try_from(self.peers.saturating_sub(1)).unwrap_or(u32::MAX);
-        let delay = SEND_DELAY.saturating_add(PEER_TIMEOUT.saturating_mul(others));
+        let delay = SEND_DELAY.saturating_add(self.wait_for_peers());
         period(self.group_interval, self.repeat_interval, delay)
+    }
+
+    /// How long the last replica of a cluster waits for those before it.
+    fn wait_for_peers(&self) -> Duration {
+        let others = u32::try_from(self.peers.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.peer_timeout.saturating_mul(others)
     }
 
     /// The longest `repeat_interval` with which every tick of `group_interval` is a repeat, when so many replicas
     /// share a cluster.
-    pub fn best_repeat(group_interval: Duration, peers: usize) -> Duration {
-        let others = u32::try_from(peers.saturating_sub(1)).unwrap_or(u32::MAX);
-        let spare = PEER_TIMEOUT.saturating_mul(others).saturating_add(Duration::from_secs(10));
+    fn best_repeat(&self, group_interval: Duration) -> Duration {
+        let spare = self.wait_for_peers().saturating_add(Duration::from_secs(10));
         group_interval.saturating_sub(spare).max(Duration::from_secs(5))
     }
 
@@ -140,20 +152,29 @@ impl RouteTiming {
         (what, hint)
     }
 
-    /// Equal intervals look like one period and are two.
+    /// Equal intervals look like one period and are two; a cluster may need two when a member dies.
     pub fn doubling(&self) -> Option<(String, String)> {
         let period = self.period()?;
         if self.repeat_interval > self.group_interval || period <= self.group_interval {
             return None;
         }
+        let healthy = self.healthy_period()?;
         let what = format!(
-            "repeat_interval {} with group_interval {} repeats every {}, not every {}",
+            "repeat_interval {} with group_interval {} repeats every {}",
             Shown(self.repeat_interval),
             Shown(self.group_interval),
-            Shown(period),
-            Shown(self.group_interval)
+            Shown(healthy),
         );
-        let best = Self::best_repeat(self.group_interval, self.peers);
+        let what = if healthy > self.group_interval {
+            format!("{what}, not every {}", Shown(self.group_interval))
+        } else {
+            let peers = self.peers;
+            format!(
+                "{what}, and {} apart when a member of the cluster of {peers} dies",
+                Shown(period)
+            )
+        };
+        let best = self.best_repeat(self.group_interval);
         Some((
             what,
             format!("make it shorter than group_interval: repeat_interval {}", Shown(best)),
@@ -164,7 +185,7 @@ impl RouteTiming {
     #[must_use]
     pub fn fastest(&self) -> Self {
         let group_interval = Duration::from_secs(60);
-        let repeat_interval = Self::best_repeat(group_interval, self.peers);
+        let repeat_interval = self.best_repeat(group_interval);
         Self { group_wait: Duration::ZERO, group_interval, repeat_interval, ..*self }
     }
 }
@@ -227,6 +248,7 @@ mod tests {
             group_interval: s(group),
             repeat_interval: s(repeat),
             peers: 1,
+            peer_timeout: PEER_TIMEOUT,
         }
     }
 
@@ -290,6 +312,14 @@ mod tests {
         assert_eq!(timing(60, 40).period(), Some(s(60)));
         let three = RouteTiming { peers: 3, ..timing(60, 40) };
         assert_eq!(three.period(), Some(s(120)));
+        // Only when one dies.
+        assert_eq!(three.healthy_period(), Some(s(60)));
+        let (what, hint) = three.doubling().unwrap();
+        assert_eq!(
+            what,
+            "repeat_interval 40s with group_interval 1m repeats every 1m, and 2m apart when a member of the cluster of 3 dies"
+        );
+        assert!(hint.contains("repeat_interval 20s"), "{hint}");
         assert_eq!(three.fastest().repeat_interval, s(20));
         assert_eq!(three.fastest().period(), Some(s(60)));
     }

@@ -61,9 +61,9 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    fn heard(&self) -> Heard {
-        let issued = Some(self.issued.wall());
-        Heard { received: self.received.wall(), issued, from: self.from }
+    fn heard(&self, line: &Line) -> Heard {
+        let (received, issued) = (line.placed(&self.received), line.placed(&self.issued));
+        Heard { received, issued: Some(issued), from: self.from }
     }
 }
 
@@ -128,7 +128,20 @@ pub struct Watchdog {
     spec: Arc<Spec>,
     rules: Arc<WatchdogSpec>,
     state: WatchdogState,
+    stranger: Option<(At, Stranger)>,
 }
+
+/// Whose alert came that no source is known for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stranger {
+    /// The label that tells sources apart.
+    pub label: String,
+    /// Its value; `None` where the alert does not have it.
+    pub value: Option<String>,
+}
+
+/// Longest value of a label that is told.
+const MAX_VALUE: usize = 80;
 
 impl Watchdog {
     /// `None` when the spec is not one of a watchdog.
@@ -147,7 +160,7 @@ impl Watchdog {
             // A source that is new in the list has its own first deadline.
             state.sources.entry(name).or_insert_with(|| SourceState::armed(mark.clone()));
         }
-        Some(Self { spec, rules, state })
+        Some(Self { spec, rules, state, stranger: None })
     }
 
     pub const fn state(&self) -> &WatchdogState {
@@ -211,6 +224,7 @@ impl Watchdog {
         let limit = self.limit_of(alert, line);
         let clock = alert.clock(&self.rules.annotation, id);
         let Some(source) = self.source_of(alert) else {
+            self.stranger = self.stranger_in(alert).map(|stranger| (At::of(now), stranger));
             return BeatResult::UnknownSource;
         };
         if alert.is_resolved() {
@@ -277,6 +291,25 @@ impl Watchdog {
         self.state.sources.get_mut(&name)
     }
 
+    fn stranger_in(&self, alert: &Alert) -> Option<Stranger> {
+        let label = self.rules.source_label.clone()?;
+        let value = alert.labels.get(&label);
+        let value = value.map(|value| value.chars().take(MAX_VALUE).collect());
+        Some(Stranger { label, value })
+    }
+
+    /// Sources whose alert has ended, as Alertmanager says.
+    pub fn ended(&self, line: &Line) -> Vec<String> {
+        let ended = self.state.sources.iter().filter(|(_, source)| source.open_end(line).is_some());
+        ended.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Who came lately and is not listed. Not kept: it comes again.
+    pub fn stranger(&self, now: Stamp) -> Option<&Stranger> {
+        let (at, stranger) = self.stranger.as_ref()?;
+        (At::of(now).since(*at) <= self.rules.max_age.get()).then_some(stranger)
+    }
+
     fn limit_of(&self, alert: &Alert, line: &Line) -> Option<At> {
         let source = self.state.sources.get(&self.source_name(alert)?)?;
         Some(self.limit(source, line))
@@ -325,7 +358,8 @@ impl Watchdog {
     fn judge(&self, name: &str, source: &SourceState, now: Stamp, line: &Line) -> Verdict {
         let at = At::of(now);
         let due = self.due(source, line);
-        let limit = source.silence.limit(self.limit(source, line), line);
+        let proven = self.limit(source, line);
+        let limit = source.silence.limit(proven, line);
         let flaps = source.silence.flapping(self.rules.max_age.get(), now, line);
         let answer = if limit <= at {
             Answer::Fail(self.why(name, source, now, line))
@@ -339,8 +373,9 @@ impl Watchdog {
         };
         let deadline = (limit > at).then_some(limit);
         let next = [due, limit].into_iter().filter(|it| *it > at).min();
-        let heard = source.evidence.as_ref().map(Evidence::heard);
-        Verdict { answer, deadline, next, flaps, heard }
+        let heard = source.evidence.as_ref().map(|evidence| evidence.heard(line));
+        let proves_until = heard.map(|_| proven);
+        Verdict { answer, deadline, next, flaps, heard, proves_until }
     }
 
     /// What is known about a source that has no fresh evidence.
@@ -501,6 +536,27 @@ mod tests {
             let (verdicts, _) = self.watchdog.evaluate(at(now), &self.line);
             verdicts["p1"].answer.reason().unwrap_or("pass").to_owned()
         }
+    }
+
+    #[test]
+    fn who_comes_without_its_label_is_remembered_for_a_while() {
+        let mut bench = Bench::new();
+        let mut hear = |now: i64, labels: serde_json::Value| {
+            let body = serde_json::json!({
+                "version": "4", "receiver": "watchpost",
+                "alerts": [{ "status": "firing", "labels": labels, "annotations": {} }],
+            });
+            let body = body.to_string();
+            let receipt =
+                bench.watchdog.receive(body.as_bytes(), "wp", &bench.clocks, at(now), &bench.line);
+            assert_eq!(receipt.results, [BeatResult::UnknownSource]);
+            bench.watchdog.stranger(at(now)).cloned().unwrap()
+        };
+        let without = hear(1, serde_json::json!({ "alertname": "Watchdog" }));
+        assert_eq!(without, Stranger { label: "p".into(), value: None });
+        let other = hear(2, serde_json::json!({ "alertname": "Watchdog", "p": "p9" }));
+        assert_eq!(other.value.as_deref(), Some("p9"));
+        assert_eq!(bench.watchdog.stranger(at(63)), None);
     }
 
     #[test]

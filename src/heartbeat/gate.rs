@@ -116,7 +116,7 @@ pub enum Why {
     Paused,
     Down,
     Unknown,
-    /// Nothing was heard of it yet.
+    /// Nothing was heard of it yet, or not lately enough.
     NoEvidence,
     /// Some work, and not as many as are wanted.
     NotEnough,
@@ -222,7 +222,7 @@ fn no_standing(standing: Option<&Standing>) -> Option<Closed> {
         Status::Paused => Why::Paused,
     };
     let what = match why {
-        Why::NoEvidence => "nothing was heard of it yet".to_owned(),
+        Why::NoEvidence => "nothing shows that it works".to_owned(),
         Why::NotEnough => format!("{proven} work, {wanted} must"),
         _ => format!("it is {}", status.label()),
     };

@@ -16,6 +16,8 @@ pub(super) const DEFAULT_RECORDED_MAX_LAG: Period = Period::from_secs(180);
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(5);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONDITIONS: usize = 32;
+/// Beats for which the service should wait at least, before it tells somebody.
+const BEATS_EXPECTED: u32 = 2;
 
 /// One heartbeat: to whom, how often, and on what evidence.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Spec {
     pub when: Vec<Condition>,
     /// Send the vendor's failure signal once the gates were closed for this long.
     pub fail_after: Option<Period>,
+    /// How long after our last beat the service tells somebody: its interval and its grace, as they are set there. It
+    /// changes nothing but what is said about the time to a page.
+    pub told_after: Option<Period>,
     /// How long gates may stay closed after start before `fail_after` begins to count.
     #[serde(default = "warm_up")]
     pub warm_up: Period,
@@ -311,6 +316,13 @@ impl Spec {
         self.vendors().first().copied().unwrap_or_default()
     }
 
+    /// How soon after evidence went missing the service is told; `None` where it is not.
+    pub fn failed_after(&self) -> Option<Duration> {
+        let after = self.fail_after.filter(|_| super::vendor::has_failure_signal(self))?;
+        // Nothing is sent sooner than an interval after the last beat.
+        Some(after.get().max(self.interval.get()))
+    }
+
     /// Whether beats go to the same place in the same way.
     pub fn goes_where(&self, other: &Self) -> bool {
         let plain = |spec: &Self| Self {
@@ -318,6 +330,7 @@ impl Spec {
             interval: DEFAULT_INTERVAL,
             when: Vec::new(),
             fail_after: None,
+            told_after: None,
             warm_up: DEFAULT_WARM_UP,
             ..spec.clone()
         };
@@ -407,6 +420,17 @@ impl Spec {
                 "interval",
                 format!("{} is faster than the service takes beats", self.interval),
                 format!("use {}s or more", fastest.as_secs()),
+            );
+        }
+        if let Some(told_after) = self.told_after
+            && told_after.get() < self.interval.get().saturating_mul(BEATS_EXPECTED)
+        {
+            mistakes.warning(
+                "told_after",
+                format!(
+                    "a service that waits for {told_after} tells somebody when one beat is late"
+                ),
+                "let it wait for at least three intervals, and write here how long it waits",
             );
         }
         if let Some(proxy) = &self.proxy

@@ -550,6 +550,17 @@ pub(super) fn min_interval(spec: &Spec) -> Duration {
     Duration::from_secs(5)
 }
 
+/// Whether the service can be told of a failure.
+pub(super) fn has_failure_signal(spec: &Spec) -> bool {
+    let is_mute = spec.opsgenie.is_some()
+        || spec.jsm.is_some()
+        || spec.goalert.is_some()
+        || spec.grafana_oncall.is_some();
+    let has_url =
+        |http: &super::spec::HttpBeat| http.fail_url.is_some() || http.fail_url_file.is_some();
+    !is_mute && spec.http.as_ref().is_none_or(has_url)
+}
+
 /// What a row needs.
 pub(super) fn check(spec: &Spec, key: &str, mistakes: &mut Mistakes) {
     let pairs = secrets(spec, key);
@@ -575,16 +586,7 @@ pub(super) fn check(spec: &Spec, key: &str, mistakes: &mut Mistakes) {
     if let (Some(http), "http") = (&spec.http, key) {
         check_http(http, mistakes);
     }
-    let watches = spec.fail_after.is_some()
-        && (spec.opsgenie.is_some()
-            || spec.jsm.is_some()
-            || spec.goalert.is_some()
-            || spec.grafana_oncall.is_some()
-            || spec
-                .http
-                .as_ref()
-                .is_some_and(|http| http.fail_url.is_none() && http.fail_url_file.is_none()));
-    if watches {
+    if spec.fail_after.is_some() && !has_failure_signal(spec) {
         mistakes.warning(
             key,
             "this service has no failure signal, so fail_after does nothing",

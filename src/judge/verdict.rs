@@ -135,6 +135,12 @@ impl Judge {
         (self.status == Status::Paused).then(|| self.enter(Status::Unknown, now, None))
     }
 
+    /// Nothing is known yet, whatever was believed: it starts anew.
+    pub fn wait(&mut self, now: Stamp) -> Option<Change> {
+        let believed = !matches!(self.status, Status::Unknown | Status::Paused);
+        believed.then(|| self.enter(Status::Unknown, now, None))
+    }
+
     /// Whether the runs that follow are those of a watchpost that is cut off.
     pub const fn set_blind(&mut self, blind: bool) {
         if self.blind && !blind {

@@ -6,7 +6,7 @@ use super::route::Taken;
 use super::{Labels, Watchdog, inhibit};
 use crate::config::yaml::{Node, Position};
 use crate::config::{Problem, Problems};
-use crate::deadman::timing::{RESEND_DELAY, RouteTiming, Shown};
+use crate::deadman::timing::{PEER_TIMEOUT, RESEND_DELAY, RouteTiming, Shown};
 
 const SNIPPET: &str =
     "put the route that `watchpost snippet alertmanager` prints before all others";
@@ -161,6 +161,7 @@ fn check_route(
         group_interval: route.group_interval.value,
         repeat_interval: route.repeat_interval.value,
         peers: watchdog.peers(),
+        peer_timeout: told.map_or(PEER_TIMEOUT, |route| route.peer_timeout.get()),
     };
     check_timing(route, &timing, watchdog, problems);
     timing

@@ -160,6 +160,7 @@ fn timed(watchdog: &Watchdog<'_>, timing: &RouteTiming) -> Spec {
         repeat_interval: period(timing.repeat_interval),
         resend_delay: period(timing.resend_delay),
         peers: Some(timing.peers),
+        peer_timeout: period(timing.peer_timeout),
     };
     let rules = WatchdogSpec { route: Some(route), ..watchdog.rules.clone() };
     Spec { watchdog: Some(rules), ..watchdog.spec.clone() }

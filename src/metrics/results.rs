@@ -75,7 +75,9 @@ struct Row<'a> {
     view: &'a View,
     /// The last result, unless it is stale.
     fresh: Option<&'a Outcome>,
+    success: Option<bool>,
     status: Status,
+    since: Stamp,
     scrape: u64,
 }
 
@@ -84,7 +86,7 @@ type Write = fn(&Row<'_>, &mut Section<'_>);
 /// Families that every result has or that are kept across runs; all others are facts and phases.
 static KEPT: &[(&Family, Write)] = &[
     (&family::PROBE_SUCCESS, |row, section| {
-        row.gauge(section, |outcome| f64::from(u8::from(outcome.answer.is_success())));
+        row.kept(section, row.success.map(|is_success| f64::from(u8::from(is_success))));
     }),
     (&family::PROBE_DURATION, |row, section| {
         row.gauge(section, |outcome| outcome.took.as_secs_f64());
@@ -99,7 +101,7 @@ static KEPT: &[(&Family, Write)] = &[
     }),
     (&family::PROBE_STATUS, statuses),
     (&family::PROBE_STATUS_SINCE, |row, section| {
-        row.kept(section, Some(row.since().unix_seconds()));
+        row.kept(section, Some(row.since.unix_seconds()));
     }),
     (&family::PROBE_FAILURE_INFO, failure_info),
     (&family::PROBE_RUNS, runs),
@@ -121,7 +123,9 @@ static KEPT: &[(&Family, Write)] = &[
 impl<'a> Row<'a> {
     fn new(view: &'a View, shown: &Shown<'_>) -> Self {
         let fresh = view.fresh(shown.now);
-        Self { view, fresh, status: view.status_at(shown.now), scrape: shown.scrape }
+        let success = view.success(shown.now);
+        let (status, since) = (view.status_at(shown.now), view.since_at(shown.now));
+        Self { view, fresh, success, status, since, scrape: shown.scrape }
     }
 
     fn gauge(&self, section: &mut Section<'_>, value: impl Fn(&Outcome) -> f64) {
@@ -131,14 +135,6 @@ impl<'a> Row<'a> {
     fn kept(&self, section: &mut Section<'_>, value: Option<f64>) {
         if let Some(value) = value {
             section.sample(&[&self.view.labels], value);
-        }
-    }
-
-    fn since(&self) -> Stamp {
-        if self.status == self.view.status {
-            self.view.since
-        } else {
-            self.view.seen.plus(self.view.check.stale_after())
         }
     }
 

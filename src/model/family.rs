@@ -68,7 +68,7 @@ impl Fact {
         std::ptr::eq(self.family, family) || self.family.name == family.name
     }
 
-    /// The value as JSON shows it: `null` when it is not finite.
+    /// Names and values of its labels, in the order in which they were learnt.
     pub fn label_pairs(&self) -> Vec<(&str, &str)> {
         match &self.labels {
             FactLabels::None => Vec::new(),
@@ -107,7 +107,7 @@ families! {
     PROBE_FAILURES = Counter "probe_failures_total" ["reason"] "Runs that failed, by reason.";
     PROBE_RUN_DURATION = Summary "probe_run_duration_seconds" [] "Durations of all scheduled runs.";
     PROBE_LAST_RUN = Gauge "probe_last_run_timestamp_seconds" [] "Unix time at which the last run began.";
-    PROBE_LAST_SUCCESS = Gauge "probe_last_success_timestamp_seconds" [] "Unix time at which the last run that passed began.";
+    PROBE_LAST_SUCCESS = Gauge "probe_last_success_timestamp_seconds" [] "Unix time at which the last run that passed began; of a dead man's switch, of the last beat while it did not fail.";
 
     PROBE_DNS_LOOKUP_TIME = Gauge "probe_dns_lookup_time_seconds" [] "How long resolving the target's name took.";
     PROBE_IP_PROTOCOL = Gauge "probe_ip_protocol" [] "Address family of the connection: 4 or 6; 0 if the name did not resolve.";

@@ -338,9 +338,36 @@ impl Fault {
     }
 }
 
+/// What strangers said is in it: nothing of that begins another line or speaks to a terminal.
 impl fmt::Display for Fault {
-    #[expect(clippy::too_many_lines, reason = "a table: one line for each fault")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(&mut Tame(f))
+    }
+}
+
+/// Writes control characters as Rust writes them in a literal.
+struct Tame<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for Tame<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for piece in text.split_inclusive(char::is_control) {
+            match piece.chars().next_back().filter(|last| last.is_control()) {
+                None => self.0.write_str(piece)?,
+                Some(last) => {
+                    self.0.write_str(
+                        piece.get(..piece.len() - last.len_utf8()).unwrap_or_default(),
+                    )?;
+                    write!(self.0, "{}", last.escape_default())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Fault {
+    #[expect(clippy::too_many_lines, reason = "a table: one line for each fault")]
+    fn write(&self, f: &mut impl fmt::Write) -> fmt::Result {
         match self {
             Self::ResolveNxdomain { name } => write!(f, "name {name} does not exist"),
             Self::ResolveNoAddress { name, family } => {
@@ -552,6 +579,17 @@ mod tests {
         let fault = Fault::ConnectRefused { ip: "::1".parse().unwrap(), port: 9122 };
         assert_eq!(fault.to_string(), "nothing listens on [::1]:9122");
         assert_eq!(fault.reason().label(), "connect_refused");
+    }
+
+    #[test]
+    fn a_stranger_s_words_begin_no_line_and_speak_to_no_terminal() {
+        let message = "no\nlevel=INFO all is well\u{1b}[2J é".into();
+        let text = Fault::GrpcStatus { code: 2, message }.to_string();
+        assert_eq!(text, "gRPC status 2: no\\nlevel=INFO all is well\\u{1b}[2J é");
+        let subject: Text = "CN=a\r\nb".into();
+        let not_after = Timestamp::UNIX_EPOCH;
+        let text = Fault::CertExpired { subject, position: 0, not_after }.to_string();
+        assert_eq!(text, "certificate 0 (CN=a\\r\\nb) expired on 1970-01-01T00:00:00Z");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum InvalidLabel {
     Name(String),
     #[error("label {0:?} is set by watchpost itself")]
     Reserved(String),
+    #[error("label {0:?} begins with __: such names are Prometheus's own")]
+    Internal(String),
     #[error("the value of label {0:?} is longer than {MAX_LABEL_BYTES} bytes")]
     TooLong(String),
     #[error("more than {MAX_LABELS} labels")]
@@ -42,6 +44,10 @@ impl Labels {
         for (name, value) in &pairs {
             if !is_label_name(name) {
                 return Err(InvalidLabel::Name(name.clone()));
+            }
+            // Prometheus refuses a whole page that has `__name__` among its labels.
+            if name.starts_with("__") {
+                return Err(InvalidLabel::Internal(name.clone()));
             }
             if RESERVED_LABELS.contains(&name.as_str()) {
                 return Err(InvalidLabel::Reserved(name.clone()));
@@ -114,6 +120,9 @@ mod tests {
     fn our_own_names_are_refused() {
         assert_eq!(labels(&[("job", "x")]), Err(InvalidLabel::Reserved("job".into())));
         assert_eq!(labels(&[("1st", "x")]), Err(InvalidLabel::Name("1st".into())));
-        assert!(labels(&[("team", "")]).is_ok());
+        for name in ["__name__", "__x"] {
+            assert_eq!(labels(&[(name, "x")]), Err(InvalidLabel::Internal(name.into())));
+        }
+        assert!(labels(&[("team", ""), ("_x", "")]).is_ok());
     }
 }

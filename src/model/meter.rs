@@ -3,7 +3,9 @@
 //! A stage makes its handles once, when it is built, from the registry that it is handed. A series exists from then on,
 //! with zero, so that the first event is an increase.
 
-use prometheus::core::Collector;
+use std::collections::HashMap;
+
+use prometheus::core::{Collector, Desc};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
@@ -16,13 +18,24 @@ impl Family {
         Opts::new(self.name, self.help)
     }
 
-    /// Registers `collector`, or takes over the one that is registered already: a stage that is built anew by a reload
-    /// goes on counting where the last one stopped only if it keeps its handles, so it must.
+    /// Registers `collector`. A second one of the family is a defect: a stage that is built anew by a reload must keep the
+    /// handles of the last one, and so goes on counting where that stopped.
     fn register<C: Collector + Clone + 'static>(&self, registry: &Registry, collector: C) -> C {
         registry
             .register(Box::new(collector.clone()))
             .unwrap_or_else(|error| panic!("{} is registered once: {error}", self.name));
         collector
+    }
+
+    /// A collector of one's own, made for this family.
+    pub fn collector<C: Collector + Clone + 'static>(
+        &self,
+        registry: &Registry,
+        make: impl FnOnce(Desc) -> C,
+    ) -> C {
+        let labels = self.labels.iter().map(|label| (*label).to_owned()).collect();
+        let desc = Desc::new(self.name.into(), self.help.into(), labels, HashMap::new());
+        self.register(registry, make(desc.expect("names in the table are valid")))
     }
 
     pub fn counter(&self, registry: &Registry) -> IntCounter {

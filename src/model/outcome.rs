@@ -45,6 +45,8 @@ pub enum Unknown {
     NoPermission(Box<str>),
     /// The configured source address is not ours.
     SourceAddress(Box<str>),
+    /// None of our name servers can be reached.
+    NoResolver(Box<str>),
     /// Nothing that we use as a reference answers: we are the ones cut off.
     Blind,
     /// The check has not run for too long.
@@ -105,10 +107,11 @@ impl fmt::Display for Answer {
 
 impl Unknown {
     /// Every label, for the reference.
-    pub const LABELS: [&str; 9] = [
+    pub const LABELS: [&str; 10] = [
         "no_descriptors",
         "no_permission",
         "source_address",
+        "no_resolver",
         "blind",
         "stale",
         "shutting_down",
@@ -122,6 +125,7 @@ impl Unknown {
             Self::NoDescriptors => "no_descriptors",
             Self::NoPermission(_) => "no_permission",
             Self::SourceAddress(_) => "source_address",
+            Self::NoResolver(_) => "no_resolver",
             Self::Blind => "blind",
             Self::Stale => "stale",
             Self::ShuttingDown => "shutting_down",
@@ -138,6 +142,7 @@ impl fmt::Display for Unknown {
             Self::NoDescriptors => f.write_str("this watchpost is out of file descriptors"),
             Self::NoPermission(detail) => write!(f, "the kernel refused: {detail}"),
             Self::SourceAddress(detail) => write!(f, "source address: {detail}"),
+            Self::NoResolver(detail) => write!(f, "no name server can be reached: {detail}"),
             Self::Blind => f.write_str("no reference answers: this watchpost is cut off"),
             Self::Stale => f.write_str("no recent result"),
             Self::ShuttingDown => f.write_str("shutting down"),

@@ -21,7 +21,7 @@ pub struct View {
     pub last: Option<Arc<Outcome>>,
     /// The last run that failed: kept when later ones pass.
     pub last_failure: Option<Arc<Outcome>>,
-    /// When the last run that passed began.
+    /// When the last run that passed began; of what others tell us, when it was last well.
     pub last_success: Option<Stamp>,
     pub tally: Tally,
 }
@@ -72,9 +72,25 @@ impl View {
         }
     }
 
+    /// Since when [`View::status_at`] holds.
+    pub fn since_at(&self, now: Stamp) -> Stamp {
+        if self.status_at(now) == self.status {
+            self.since
+        } else {
+            self.seen.plus(self.check.stale_after())
+        }
+    }
+
     /// The last result, unless it is too old to be shown.
     pub fn fresh(&self, now: Stamp) -> Option<&Outcome> {
         self.last.as_deref().filter(|_| !self.is_stale(now))
+    }
+
+    /// Whether the last result says that the target works; `None` also for one that was never well and does not fail yet,
+    /// such as a dead man's switch that is late with its first beat.
+    pub fn success(&self, now: Stamp) -> Option<bool> {
+        let is_success = self.fresh(now)?.answer.is_success();
+        (!is_success || self.last_success.is_some()).then_some(is_success)
     }
 
     /// When the last run began.
@@ -139,5 +155,59 @@ impl Took {
         if let Some(slot) = bucket.and_then(|at| self.buckets.get_mut(at)) {
             *slot += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::{Labels, Notify, ProbePolicy, Target, Thresholds, family};
+
+    fn stamp(seconds: u32) -> Stamp {
+        let wall = Timestamp::from_second(seconds.into()).unwrap();
+        Stamp::new(wall, Duration::from_secs(seconds.into()))
+    }
+
+    fn up_since(since: Stamp, seen: Stamp) -> View {
+        let policy = ProbePolicy {
+            name: "p".into(),
+            module: "m".into(),
+            prober: "tcp",
+            phases: &family::PROBE_TCP_DURATION,
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+            thresholds: Thresholds::default(),
+            retry_interval: None,
+            min_up: None,
+            pipeline: false,
+            notify: Notify::default(),
+            histogram: [].into(),
+        };
+        let check = Check::new(Arc::new(policy), Target::plain("a:1"), &Labels::default());
+        View {
+            check: Arc::new(check),
+            labels: "".into(),
+            status: Status::Up,
+            since,
+            held: None,
+            seen,
+            last: None,
+            last_failure: None,
+            last_success: None,
+            tally: Tally::new(&[]),
+        }
+    }
+
+    #[test]
+    fn what_went_stale_is_unknown_since_then_and_not_since_it_was_up() {
+        let view = up_since(stamp(100), stamp(1000));
+        assert_eq!(
+            (view.status_at(stamp(1070)), view.since_at(stamp(1070))),
+            (Status::Up, stamp(100))
+        );
+        let late = stamp(2000);
+        assert_eq!((view.status_at(late), view.since_at(late)), (Status::Unknown, stamp(1070)));
     }
 }

@@ -17,9 +17,12 @@ pub struct Expired {
     pub budget: Duration,
 }
 
+/// As long as a run can last: a clock cannot tell of times without end.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl Deadline {
     pub fn after(budget: Duration) -> Self {
-        Self { at: Instant::now() + budget }
+        Self { at: Instant::now() + budget.min(LONGEST) }
     }
 
     pub fn left(self) -> Duration {
@@ -33,7 +36,7 @@ impl Deadline {
     /// This deadline, or one `budget` from now, whichever comes first.
     #[must_use]
     pub fn at_most(self, budget: Duration) -> Self {
-        Self { at: self.at.min(Instant::now() + budget) }
+        Self { at: self.at.min(Self::after(budget).at) }
     }
 
     /// Waits for `work` until the budget is used up.
@@ -54,5 +57,12 @@ mod tests {
         let expired = deadline.limit(std::future::pending::<()>()).await;
         assert_eq!(expired, Err(Expired { budget: Duration::from_secs(3) }));
         assert_eq!(deadline.left(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_without_end_is_no_panic() {
+        assert_eq!(Deadline::after(Duration::MAX).left(), LONGEST);
+        let soon = Deadline::after(Duration::from_secs(5));
+        assert_eq!(soon.at_most(Duration::MAX).left(), Duration::from_secs(5));
     }
 }

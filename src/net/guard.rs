@@ -39,8 +39,9 @@ enum HostPattern {
 }
 
 /// Where clouds answer questions about credentials.
-const METADATA: [Network; 3] = [
+const METADATA: [Network; 4] = [
     Network::new(IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    Network::new(IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), 32),
     Network::new(IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
     Network::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
 ];
@@ -202,6 +203,8 @@ mod tests {
         for ip in ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254"] {
             assert!(refused(&open, "a", ip, 80), "{ip}");
         }
+        assert!(refused(&open, "a", "100.100.100.200", 80), "Alibaba's");
+        assert!(!refused(&open, "a", "100.100.100.201", 80));
         assert!(!refused(&open, "a", "fd00:ec2::253", 80));
         assert!(open.refusal_of_name("169.254.169.254", None).is_some());
         assert!(open.refusal_of_name("[fe80::1%eth0]", None).is_some());

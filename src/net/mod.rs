@@ -30,7 +30,9 @@ pub use quic::Quic;
 pub use resolve::{IpFamily, IpPreference, Resolver, ResolverSpec, fnv1a, parse_name};
 pub use secret::{SecretError, SecretSource};
 pub use stopwatch::Stopwatch;
-pub use tls::{Session, Sniff, TlsClient, TlsSettings, TlsStream, TlsVersion, VerifiedExpiry};
+pub use tls::{
+    Session, Sniff, TlsClient, TlsSettings, TlsStream, TlsVersion, VerifiedExpiry, accepted,
+};
 pub use unix::dial_unix;
 
 /// What all runs of this process share for talking to the network.

@@ -129,16 +129,10 @@ impl Episodes {
         let mut all = BTreeMap::new();
         let mut replaced = Vec::new();
         for mut episode in episodes {
-            let moments =
-                [&mut episode.last_notified, &mut episode.quiet_since, &mut episode.resolved];
-            for moment in moments.into_iter().flatten().filter(|m| m.age(now).is_none()) {
-                *moment = now.clone();
-            }
+            begin_waits_anew(&mut episode, now);
             let slot = (episode.receiver.clone(), episode.key.clone());
-            let newer = all.get(&slot).is_none_or(|old: &Episode| {
-                old.state == EpisodeState::Resolved || old.opened.wall < episode.opened.wall
-            });
-            replaced.extend(if newer { all.insert(slot, episode) } else { Some(episode) });
+            let goes_on = all.get(&slot).is_none_or(|other| outlives(&episode, other));
+            replaced.extend(if goes_on { all.insert(slot, episode) } else { Some(episode) });
         }
         Self { all, replaced, made, owner: String::new() }
     }
@@ -189,7 +183,7 @@ impl Episodes {
             _ => event.notify.by_target.then_some(event.member.as_str()),
         };
         let key = dedup_key(&event.subject, group);
-        let mut decisions = Vec::new();
+        let mut decisions = self.leave_others(event, &key, rules, now);
         for receiver in self.concerned(event, &key) {
             let rule = rules.get(&receiver).cloned().unwrap_or_default();
             let verdict = Verdict::of(event.to, self.is_told(event, &receiver, &key));
@@ -204,6 +198,33 @@ impl Episodes {
                 Verdict::Gone => Leaving::Paused(event),
             };
             decisions.extend(self.recover(&slot, &event.member, leaving, &rule, now));
+        }
+        decisions
+    }
+
+    /// What is told under `key` from now on is not in trouble under another key any more: it was grouped otherwise, or by
+    /// a watchpost of another name, and nothing would ever be told under that key again.
+    fn leave_others(
+        &mut self,
+        event: &NotifyEvent,
+        key: &str,
+        rules: &BTreeMap<String, Rule>,
+        now: &Moment,
+    ) -> Vec<Decision> {
+        // A member of what is told as a whole has no key of its own.
+        if event.notify.receivers.is_empty() {
+            return Vec::new();
+        }
+        let (kind, name) = (event.subject.kind.label(), &event.subject.name);
+        let others = self.open().filter(|e| e.key != key && e.kind == kind && e.name == *name);
+        let slots: Vec<_> = others
+            .filter(|e| e.members.contains_key(&event.member))
+            .map(|e| (e.receiver.clone(), e.key.clone()))
+            .collect();
+        let mut decisions = Vec::new();
+        for slot in slots {
+            let rule = rules.get(&slot.0).cloned().unwrap_or_default();
+            decisions.extend(self.recover(&slot, &event.member, Leaving::Removed, &rule, now));
         }
         decisions
     }
@@ -247,7 +268,7 @@ impl Episodes {
             return Vec::new();
         };
         let mut decisions = Vec::new();
-        let serial = self.next_serial();
+        let id = self.next_id(now);
         let Some(origin) = self.all.get_mut(&slot) else { return Vec::new() };
         origin.escalated = true;
         decisions.push(Decision::store(origin));
@@ -258,7 +279,7 @@ impl Episodes {
             return decisions;
         }
         let mut stand_in = Episode {
-            id: episode_id(now, serial),
+            id,
             receiver: fallback.to_owned(),
             state: EpisodeState::Open,
             last_notified: None,
@@ -322,9 +343,15 @@ impl Episodes {
         false
     }
 
-    fn next_serial(&mut self) -> u64 {
-        self.made += 1;
-        self.made
+    /// An id that no other episode has: a clock that begins at 1970 with every boot says the same time again.
+    fn next_id(&mut self, now: &Moment) -> String {
+        loop {
+            self.made += 1;
+            let id = episode_id(now, self.made);
+            if self.all.values().chain(&self.replaced).all(|other| other.id != id) {
+                return id;
+            }
+        }
     }
 
     fn trouble(
@@ -345,10 +372,10 @@ impl Episodes {
         {
             return worsen(episode, &event.member, member, event, rule, now);
         }
-        let serial = self.next_serial();
+        let id = self.next_id(now);
         let flaps = self.all.get(&slot).map_or(0, |ended| ended.flaps.saturating_add(1));
         let mut episode = Episode {
-            id: episode_id(now, serial),
+            id,
             key: slot.1.clone(),
             receiver: slot.0.clone(),
             kind: event.subject.kind.label().to_owned(),
@@ -490,6 +517,8 @@ fn make_room(members: &mut BTreeMap<String, Member>, name: &str) {
 
 /// What time alone does to an episode.
 fn due(episode: &mut Episode, rule: &Rule, now: &Moment) -> Option<Decision> {
+    // The clock may have been set back since the start; of an earlier boot, only it knows the age.
+    begin_waits_anew(episode, now);
     let age = |then: &Option<Moment>| then.as_ref().map(|m| m.age(now).unwrap_or_default());
     let told_ago = age(&episode.last_notified).unwrap_or(Duration::MAX);
     if episode.state == EpisodeState::Resolved {
@@ -556,6 +585,28 @@ const fn rank(status: Status) -> u8 {
         Status::Unknown => 2,
         Status::Down => 3,
     }
+}
+
+/// What lies ahead of `now`, because the wall clock was wrong then or is now, counts as just now.
+fn begin_waits_anew(episode: &mut Episode, now: &Moment) {
+    let moments = [&mut episode.last_notified, &mut episode.quiet_since, &mut episode.resolved];
+    for moment in moments.into_iter().flatten().filter(|m| m.age(now).is_none()) {
+        *moment = now.clone();
+    }
+}
+
+/// Which of two episodes of one key goes on: the one that is open; of equals the one that was opened last. The wall clock
+/// may have been set in between, so within one boot it is not asked.
+fn outlives(one: &Episode, other: &Episode) -> bool {
+    let is_open = |episode: &Episode| episode.state == EpisodeState::Open;
+    if is_open(one) != is_open(other) {
+        return is_open(one);
+    }
+    let (one, other) = (&one.opened, &other.opened);
+    if !one.boot_id.is_empty() && one.boot_id == other.boot_id {
+        return one.boot > other.boot;
+    }
+    one.wall > other.wall
 }
 
 fn episode_id(now: &Moment, serial: u64) -> String {

@@ -235,10 +235,10 @@ impl Message {
         for line in &self.members {
             let ago = human(line.since.duration_until(self.at).try_into().unwrap_or_default());
             let since = clock_text(line.since);
-            put(
-                text,
-                format_args!("{} {} since {since} ({ago}): {}", line.name, line.status, line.text),
-            );
+            // What is well again is told with what it had.
+            let was = if line.status == Status::Up.label() { "it was: " } else { "" };
+            let Line { name, status, text: why, .. } = line;
+            put(text, format_args!("{name} {status} since {since} ({ago}): {was}{why}"));
             if let Some(evidence) = &line.evidence {
                 put(text, format_args!("    {evidence}"));
             }
@@ -430,6 +430,20 @@ mod tests {
         let message = Message::of(NoteKind::Resolve, &episode, &[], &[], &Identity::default(), at);
         let expected = "[RESOLVED] probe exporters was removed from the configuration after 4 min";
         assert_eq!(message.headline(), expected);
+    }
+
+    #[test]
+    fn what_is_well_again_is_told_with_what_it_had() {
+        let mut episode = episode(1);
+        for member in episode.members.values_mut() {
+            member.status = "up".into();
+        }
+        let at = Timestamp::from_second(1_800_000_240).unwrap();
+        let message = Message::of(NoteKind::Resolve, &episode, &[], &[], &Identity::default(), at);
+        let text = message.text(4_000);
+        let expected =
+            "host-000:9122 up since 2027-01-15 08:00:00 UTC (4 min): it was: nothing listens";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

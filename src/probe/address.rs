@@ -18,10 +18,10 @@ pub(super) fn host_port(address: &str) -> Option<(&str, u16)> {
     Some((host, services::port(port)?))
 }
 
-/// Resolves `host` and records lookup time, family and hash, also when it fails.
+/// Resolves the host and records lookup time, family and hash, also when it fails. The port is what will be asked there.
 pub(super) async fn resolve(
     ask: &Ask<'_>,
-    host: &str,
+    (host, port): (&str, Option<u16>),
     preference: IpPreference,
     report: &mut Report,
 ) -> Result<IpAddr, Answer> {
@@ -29,7 +29,7 @@ pub(super) async fn resolve(
     report.set(&family::PROBE_IP_ADDR_HASH, 0.0);
     let before = report.watch.took(Phase::Resolve).unwrap_or_default();
     let resolved =
-        ask.net.resolver.resolve(host, preference, ask.deadline, &mut report.watch).await;
+        ask.net.resolver.resolve((host, port), preference, ask.deadline, &mut report.watch).await;
     report.watch.stop();
     let took = report.watch.took(Phase::Resolve).unwrap_or_default().saturating_sub(before);
     report.set(&family::PROBE_DNS_LOOKUP_TIME, took.as_secs_f64());

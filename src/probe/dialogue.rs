@@ -16,7 +16,7 @@ use super::{Report, Verdict};
 use crate::model::{
     Answer, Fact, Fault, Mistakes, Pattern, Phase, RESERVED_LABELS, family, is_label_name,
 };
-use crate::net::{Deadline, TlsClient, cut};
+use crate::net::{Deadline, TlsClient, accepted, cut};
 
 /// The longest value of a label that is taken from an answer, in bytes.
 const MAX_LABEL_BYTES: usize = 4096;
@@ -162,16 +162,18 @@ pub(super) struct Setting<'a> {
 }
 
 impl Dialogue {
-    /// Holds the conversation in the phase `processing`.
+    /// Holds the conversation over `io` in the phase `processing`, encrypted from its beginning where `tls` says so.
     pub(super) async fn hold<S>(
         &self,
-        channel: Channel<S>,
+        io: S,
+        tls: bool,
         setting: Setting<'_>,
         report: &mut Report,
     ) -> Verdict
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let channel = if tls { encrypt(io, setting, report).await? } else { Channel::Plain(io) };
         report.set_flag(&family::PROBE_FAILED_DUE_TO_REGEX, false);
         report.set_flag(&family::PROBE_FAILED_DUE_TO_BYTES, false);
         let mut wire = Wire::new(channel);
@@ -318,12 +320,20 @@ where
         let detail = "the connection is encrypted already".into();
         return Err(Fault::ProtocolError { detail }.into());
     };
+    encrypt(io, setting, report).await.map(Wire::new)
+}
+
+async fn encrypt<S>(io: S, setting: Setting<'_>, report: &mut Report) -> Result<Channel<S>, Answer>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Setting { tls, server_name, deadline } = setting;
     let shaken = tls.handshake(io, server_name, &[], deadline, &mut report.watch).await;
-    let (stream, session) = shaken?;
+    let (mut stream, session) = shaken?;
     certificates::tls_facts(report, &session);
     certificates::require_verified(&session)?;
-    Ok(Wire::new(Channel::Tls(Box::new(stream))))
+    accepted(&mut stream, deadline).await?;
+    Ok(Channel::Tls(Box::new(stream)))
 }
 
 /// Fills a template as Go's `Regexp.Expand` does: `$1`, `${1}`, `$name`, `${name}`, `$$`. A name is as long as it can

@@ -94,7 +94,8 @@ impl Prober {
         }
         let target = ask.target.address.as_str();
         let bare = target.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-        let ip = address::resolve(ask, bare.unwrap_or(target), self.preference, report).await?;
+        let to = (bare.unwrap_or(target), None);
+        let ip = address::resolve(ask, to, self.preference, report).await?;
         let source = source_address(self.source.as_deref())?;
         if let Some(why) = &self.broken {
             return Err(Unknown::Setup(why.clone()).into());

@@ -58,6 +58,10 @@ impl OnDemand {
         self.catalogue.load().get(name).cloned()
     }
 
+    pub fn lists(&self, name: &str) -> bool {
+        self.catalogue.load().contains_key(name)
+    }
+
     /// A module with other values of the keys that it allows.
     pub fn variant(
         &self,

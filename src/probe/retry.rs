@@ -70,7 +70,9 @@ impl Retry {
             if let Err(Answer::Fail(fault)) = &verdict {
                 count(&mut failures, fault.reason().label());
                 report.note(|| format!("attempt {attempt} failed: {fault}"));
-                if attempt <= self.retries && ask.deadline.left() >= pause + MIN_ATTEMPT {
+                if attempt <= self.retries
+                    && ask.deadline.left() >= pause.saturating_add(MIN_ATTEMPT)
+                {
                     sleep(pause).await;
                     pause = pause.saturating_mul(2);
                     report.start_over();

@@ -3,11 +3,9 @@
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use tokio::net::TcpStream;
 
 use super::dialogue::{self, Dialogue, Setting, StepSpec};
-use super::wire::Channel;
-use super::{Ask, Blocks, Report, Verdict, address, certificates};
+use super::{Ask, Blocks, Report, Verdict, address};
 use crate::model::{Answer, Mistakes, Unknown};
 use crate::net::{IpFamily, IpPreference, Source, TlsClient, TlsSettings, dial};
 
@@ -67,7 +65,7 @@ impl Prober {
             let detail = format!("{:?} is not host:port", ask.target.address);
             return Err(Unknown::Setup(detail.into()).into());
         };
-        let ip = address::resolve(ask, host, self.preference, report).await?;
+        let ip = address::resolve(ask, (host, Some(port)), self.preference, report).await?;
         let source = source_address(self.source.as_deref())?;
         if self.tls {
             self.client.prepare(ask.deadline).await?;
@@ -75,27 +73,8 @@ impl Prober {
         let stream = dial(ip, port, source, ask.deadline, &mut report.watch).await?;
         report.note(|| format!("connected to {ip} port {port}"));
         let server_name = ask.target.hostname.as_deref().unwrap_or(host);
-        let channel = self.channel(stream, server_name, ask, report).await?;
         let setting = Setting { tls: &self.client, server_name, deadline: ask.deadline };
-        self.dialogue.hold(channel, setting, report).await
-    }
-
-    async fn channel(
-        &self,
-        stream: TcpStream,
-        server_name: &str,
-        ask: &Ask<'_>,
-        report: &mut Report,
-    ) -> Result<Channel<TcpStream>, Answer> {
-        if !self.tls {
-            return Ok(Channel::Plain(stream));
-        }
-        let shaken =
-            self.client.handshake(stream, server_name, &[], ask.deadline, &mut report.watch).await;
-        let (stream, session) = shaken?;
-        certificates::tls_facts(report, &session);
-        certificates::require_verified(&session)?;
-        Ok(Channel::Tls(Box::new(stream)))
+        self.dialogue.hold(stream, self.tls, setting, report).await
     }
 }
 

@@ -11,9 +11,12 @@ use tokio::net::TcpStream;
 
 use super::starttls::StartTls;
 use super::tcp::source_address;
+use super::wire::Wire;
 use super::{Ask, Blocks, Report, Verdict, address, certificates};
 use crate::model::{Answer, Fault, Mistakes, Period, Phase, Unknown};
-use crate::net::{IpFamily, IpPreference, Session, TlsClient, TlsSettings, TlsVersion, dial};
+use crate::net::{
+    IpFamily, IpPreference, Session, TlsClient, TlsSettings, TlsVersion, accepted, dial,
+};
 
 const DEFAULT_PORT: u16 = 443;
 /// The most protocols that are offered.
@@ -102,19 +105,26 @@ impl Prober {
             let detail = format!("{:?} is neither host nor host:port", ask.target.address);
             return Err(Unknown::Setup(detail.into()).into());
         };
-        let ip = address::resolve(ask, host, self.preference, report).await?;
+        let ip = address::resolve(ask, (host, Some(port)), self.preference, report).await?;
         let source = source_address(self.source.as_deref())?;
         self.client.prepare(ask.deadline).await?;
         let stream = dial(ip, port, source, ask.deadline, &mut report.watch).await?;
         report.note(|| format!("connected to {ip} port {port}"));
         let stream = self.start(stream, ask, report).await?;
         let name = ask.target.hostname.as_deref().unwrap_or(host);
-        let session = self.session(stream, name, ask, report).await?;
+        let alpn: Vec<&[u8]> = self.alpn.iter().map(String::as_bytes).collect();
+        let shaken =
+            self.client.handshake(stream, name, &alpn, ask.deadline, &mut report.watch).await;
+        let (mut stream, session) = shaken?;
         certificates::tls_facts(report, &session);
         certificates::session_facts(report, &session);
         certificates::chain_facts(report, &session);
-        certificates::require_verified(&session)?;
-        self.rules.judge(&session)
+        let verdict = match certificates::require_verified(&session) {
+            Ok(()) => accepted(&mut stream, ask.deadline).await,
+            refused => refused,
+        };
+        Wire::new(stream).close(ask.deadline).await;
+        verdict.and_then(|()| self.rules.judge(&session))
     }
 
     /// Brings a connection that begins in plain text to the point where TLS begins.
@@ -129,21 +139,6 @@ impl Prober {
         let stream = starttls.ask(stream, ask.deadline).await?;
         report.note(|| format!("{starttls:?} peer agreed to go on in TLS"));
         Ok(stream)
-    }
-
-    async fn session(
-        &self,
-        stream: TcpStream,
-        name: &str,
-        ask: &Ask<'_>,
-        report: &mut Report,
-    ) -> Result<Session, Answer> {
-        let alpn: Vec<&[u8]> = self.alpn.iter().map(String::as_bytes).collect();
-        let shaken =
-            self.client.handshake(stream, name, &alpn, ask.deadline, &mut report.watch).await;
-        let (stream, session) = shaken?;
-        super::wire::Wire::new(stream).close(ask.deadline).await;
-        Ok(session)
     }
 }
 

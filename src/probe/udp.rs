@@ -88,7 +88,7 @@ impl Prober {
             let detail = format!("{:?} is not host:port", ask.target.address);
             return Err(Unknown::Setup(detail.into()).into());
         };
-        let ip = address::resolve(ask, host, self.preference, report).await?;
+        let ip = address::resolve(ask, (host, Some(port)), self.preference, report).await?;
         let source = source_address(self.source.as_deref())?;
         let socket = Datagrams::open(ip, port, source, &mut report.watch).await?;
         report.set_flag(&family::PROBE_FAILED_DUE_TO_REGEX, false);

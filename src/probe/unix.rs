@@ -1,12 +1,10 @@
 //! `unix`: does something accept a connection on a Unix socket, speak TLS, and say what is expected?
 
 use serde::Deserialize;
-use tokio::net::UnixStream;
 
 use super::dialogue::{self, Dialogue, Setting, StepSpec};
-use super::wire::Channel;
-use super::{Ask, Blocks, Report, Verdict, certificates};
-use crate::model::{Answer, Mistakes, Unknown};
+use super::{Ask, Blocks, Report, Verdict};
+use crate::model::{Mistakes, Unknown};
 use crate::net::{TlsClient, TlsSettings, dial_unix};
 
 /// The name to ask for and to verify where neither target nor `tls_config` has one: a socket is on this host.
@@ -56,26 +54,7 @@ impl Prober {
         let stream = dial_unix(path, ask.deadline, &mut report.watch).await?;
         report.note(|| format!("connected to {path}"));
         let server_name = ask.target.hostname.as_deref().unwrap_or(SERVER_NAME);
-        let channel = self.channel(stream, server_name, ask, report).await?;
         let setting = Setting { tls: &self.client, server_name, deadline: ask.deadline };
-        self.dialogue.hold(channel, setting, report).await
-    }
-
-    async fn channel(
-        &self,
-        stream: UnixStream,
-        server_name: &str,
-        ask: &Ask<'_>,
-        report: &mut Report,
-    ) -> Result<Channel<UnixStream>, Answer> {
-        if !self.tls {
-            return Ok(Channel::Plain(stream));
-        }
-        let shaken =
-            self.client.handshake(stream, server_name, &[], ask.deadline, &mut report.watch).await;
-        let (stream, session) = shaken?;
-        certificates::tls_facts(report, &session);
-        certificates::require_verified(&session)?;
-        Ok(Channel::Tls(Box::new(stream)))
+        self.dialogue.hold(stream, self.tls, setting, report).await
     }
 }

@@ -143,7 +143,7 @@ impl Discovery {
             }
             if let Some(network) = &self.network {
                 for remote in sources.remotes {
-                    let key = (remote.mechanism(), remote.name().to_owned());
+                    let key = probe.key_of(&remote);
                     let before = known(&key);
                     probe.add_remote(key, before, remote, network);
                 }
@@ -251,6 +251,15 @@ impl Probe {
         };
         source.set_refresh(refresh);
         self.sources.entry(key).or_insert(Source::Files(source));
+    }
+
+    /// Two sources may differ in nothing that their names tell, such as the port of a name's addresses.
+    fn key_of(&self, remote: &Remote) -> Key {
+        let name = remote.name();
+        let numbered = (2..).map(|number| format!("{name} #{number}"));
+        let mut keys =
+            std::iter::once(name.to_owned()).chain(numbered).map(|name| (remote.mechanism(), name));
+        keys.find(|key| !self.sources.contains_key(key)).expect("there is always another number")
     }
 
     fn add_remote(&mut self, key: Key, known: Option<Source>, remote: Remote, network: &Network) {

@@ -252,5 +252,12 @@ fn decode(path: &Path, content: &[u8], decoder: &Decoder) -> Result<Vec<Target>,
     } else {
         decoder(path, content)?
     };
-    targets_of(groups).map_err(|wrong| wrong.to_string())
+    let mut targets = targets_of(groups).map_err(|wrong| wrong.to_string())?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for authorization in targets.iter_mut().filter_map(|target| target.authorization.as_mut()) {
+        if let Some(file) = &mut authorization.credentials_file {
+            *file = folder.join(&*file).to_string_lossy().into_owned();
+        }
+    }
+    Ok(targets)
 }

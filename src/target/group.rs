@@ -9,7 +9,8 @@
 //! | `__disabled_until` | first day (UTC) on which it is asked again |
 //! | `__override_KEY` | a key of the module that is set otherwise, as far as it allows; `__override_header_X_Scope` for a header |
 //!
-//! Other labels with `__` in front are dropped, as Prometheus does after relabelling. A label that watchpost sets itself
+//! A secret's file is seen from the file of targets. Other labels with `__` in front are dropped, as Prometheus does after
+//! relabelling, but for `__authorization_…`: a target would be asked without its credentials. A label that watchpost sets itself
 //! becomes `exported_…`.
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub const MAX_TARGETS: usize = 200_000;
 
 const HOSTNAME: &str = "__hostname";
 const HEADER: &str = "__header_";
+const AUTHORIZATION: &str = "__authorization";
 const AUTHORIZATION_TYPE: &str = "__authorization_type";
 const AUTHORIZATION_FILE: &str = "__authorization_credentials_file";
 const DISABLED: &str = "__disabled";
@@ -112,19 +114,34 @@ fn shared(group: usize, labels: BTreeMap<String, String>) -> Result<Target, Inva
     if let Some(flaw) = target.hostname.as_deref().and_then(flaw) {
         return Err(meaning(format!("{HOSTNAME} {flaw}")));
     }
-    target.authorization = authorization(take(AUTHORIZATION_TYPE), take(AUTHORIZATION_FILE));
+    let scheme = take(AUTHORIZATION_TYPE);
+    target.authorization = authorization(scheme, take(AUTHORIZATION_FILE)).map_err(meaning)?;
     target.disabled = disabled(take(DISABLED), take(DISABLED_UNTIL).as_deref()).map_err(meaning)?;
+    if let Some(name) = special.keys().find(|name| name.starts_with(AUTHORIZATION)) {
+        return Err(meaning(format!(
+            "{name} is not known; credentials are given by {AUTHORIZATION_FILE}"
+        )));
+    }
     target.labels =
         Labels::try_new(exported(kept)).map_err(|label| InvalidGroup::Label { group, label })?;
     Ok(target)
 }
 
-fn authorization(scheme: Option<String>, file: Option<String>) -> Option<Authorization> {
-    file.map(|file| Authorization {
+fn authorization(
+    scheme: Option<String>,
+    file: Option<String>,
+) -> Result<Option<Authorization>, String> {
+    let Some(file) = file else {
+        return match scheme {
+            None => Ok(None),
+            Some(_) => Err(format!("{AUTHORIZATION_TYPE} without {AUTHORIZATION_FILE}")),
+        };
+    };
+    Ok(Some(Authorization {
         scheme: scheme.unwrap_or_else(|| "Bearer".to_owned()),
         credentials: None,
         credentials_file: Some(file),
-    })
+    }))
 }
 
 fn disabled(reason: Option<String>, until: Option<&str>) -> Result<Option<Disabled>, String> {
@@ -220,6 +237,8 @@ mod tests {
             (group(&["a\n1"], &[]), "blank or a control"),
             (group(&["a:1"], &[("__disabled_until", "soon")]), "\"soon\" is not a day"),
             (group(&["a:1"], &[("__hostname", "a b")]), "__hostname has a blank"),
+            (group(&["a:1"], &[("__authorization_type", "Token")]), "without __authorization_cred"),
+            (group(&["a:1"], &[("__authorization_credentials", "x")]), "given by __authorization"),
             (group(&["a:1"], &[("__header_X", "a\nsecret")]), "the value of header \"X\""),
             (group(&["a:1"], &[("big", &"x".repeat(5000))]), "longer than"),
             (group(&vec!["a:1"; MAX_TARGETS], &[]), "more than 200000 targets"),

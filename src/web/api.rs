@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -77,7 +78,8 @@ struct CheckJson {
     last_success: Option<Timestamp>,
     duration_seconds: Option<f64>,
     timeout_seconds: f64,
-    interval_seconds: f64,
+    /// Absent where nothing runs by the clock: a dead man's switch.
+    interval_seconds: Option<f64>,
     phases_seconds: BTreeMap<&'static str, f64>,
     address: Option<std::net::IpAddr>,
     facts: Vec<FactJson>,
@@ -168,7 +170,7 @@ fn check(cell: &Cell, view: &View, now: Stamp) -> CheckJson {
         prober: policy.prober,
         labels: pairs(view.check.labels.iter()),
         status: view.status_at(now),
-        since: view.since.wall,
+        since: view.since_at(now).wall,
         held: view.held,
         reason: view.reason_at(now),
         detail: fresh.filter(|o| o.answer.reason().is_some()).map(|o| o.answer.to_string()),
@@ -177,7 +179,7 @@ fn check(cell: &Cell, view: &View, now: Stamp) -> CheckJson {
         last_success: view.last_success.map(|stamp| stamp.wall),
         duration_seconds: fresh.map(|o| o.took.as_secs_f64()),
         timeout_seconds: policy.timeout.as_secs_f64(),
-        interval_seconds: policy.interval.as_secs_f64(),
+        interval_seconds: (policy.interval < Duration::MAX).then(|| policy.interval.as_secs_f64()),
         phases_seconds: fresh.map(phases).unwrap_or_default(),
         address: fresh.and_then(|o| o.address),
         facts: fresh.map(facts).unwrap_or_default(),

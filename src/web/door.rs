@@ -12,6 +12,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::access::Access;
+use super::leftover::{Lent, lend};
 use super::peer::Peer;
 use super::plain_error;
 
@@ -68,8 +69,16 @@ impl Door {
         Self { routes: TowerToHyperService::new(router), prefix: Arc::new(prefix), access }
     }
 
-    pub(super) async fn answer(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response {
-        request.extensions_mut().insert(Peer(peer));
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response {
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(Peer(peer));
+        let (body, left) = lend(body, &parts.headers);
+        let response = self.admit(Request::from_parts(parts, body)).await;
+        left.throw_away().await;
+        response
+    }
+
+    async fn admit(&self, request: Request<Lent>) -> Response {
         let Some(access) = &self.access else { return self.route(request).await };
         let passed = access.admit(request.headers()).await;
         let mut response = match passed.refusal {
@@ -82,7 +91,7 @@ impl Door {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Response {
+    async fn route(&self, request: Request<Lent>) -> Response {
         let path = request.uri().path();
         match self.prefix.route(path) {
             Routed::Inside(rest) if rest.len() == path.len() => self.enter(request).await,
@@ -104,7 +113,7 @@ impl Door {
         }
     }
 
-    async fn enter(&self, request: Request<Incoming>) -> Response {
+    async fn enter(&self, request: Request<Lent>) -> Response {
         match self.routes.call(request.map(Body::new)).await {
             Ok(response) => response,
             Err(never) => match never {},

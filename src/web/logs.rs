@@ -27,9 +27,8 @@ pub(super) async fn show(State(site): State<Arc<Site>>, uri: Uri) -> Response {
         _ if target.is_empty() && !module.is_empty() => {
             return bad("A module is looked for together with a target only");
         }
-        _ if !target.is_empty() => {
-            history.by_target(&target, Some(&*module).filter(|module| !module.is_empty()))
-        }
+        _ if !target.is_empty() => history
+            .by_target(&probe::masked(&target), Some(&*module).filter(|module| !module.is_empty())),
         Some(id) if id >= 0 => history.by_id(id),
         _ => return bad("Give the id or the target of a probe in the query"),
     };

@@ -78,6 +78,7 @@ fn render(site: &Site, encoding: Encoding) -> Vec<u8> {
     let space = Vec::with_capacity(expected + expected / SPARE);
     let mut writer = Writer::append_to(space, encoding);
     render_results(&Shown { views: &views, now, scrape }, &mut writer);
+    site.probing.forget_removed();
     render_own(&site.registry, &mut writer);
     let page = writer.finish();
     site.page_bytes.store(page.len(), Ordering::Relaxed);

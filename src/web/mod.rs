@@ -10,6 +10,7 @@ mod door;
 mod escape;
 mod health;
 mod heartbeats;
+mod leftover;
 mod listen;
 mod logs;
 mod metrics;

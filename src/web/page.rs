@@ -2,6 +2,7 @@
 //!
 //! Trouble comes first. It is plain HTML that reloads itself; it needs no script.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,9 +70,12 @@ impl Page<'_> {
         groups.sort_by_key(|group| (severity(group.status), Arc::clone(&group.policy.name)));
         let (groups, empty): (Vec<_>, Vec<_>) =
             groups.into_iter().partition(|group| !group.members.is_empty());
+        let mut members: HashMap<&str, Vec<&Row<'_>>> = HashMap::new();
+        for row in &rows {
+            members.entry(&row.view.check.policy.name).or_default().push(row);
+        }
         for group in groups {
-            let members: Vec<&Row<'_>> =
-                rows.iter().filter(|row| row.view.check.policy.name == group.policy.name).collect();
+            let members = members.remove(&*group.policy.name).unwrap_or_default();
             self.group(&mut html, &group, members);
         }
         waiting(&mut html, &empty);
@@ -197,7 +201,7 @@ impl Page<'_> {
         }
         html.push_str("</small></h2>");
         html.push_str(
-            "<table><colgroup><col class=\"status\"><col class=\"target\"><col><col class=\"phase\">\
+            "<table class=\"checks\"><colgroup><col class=\"status\"><col class=\"target\"><col><col class=\"phase\">\
              <col class=\"since\"><col class=\"age\"><col class=\"took\"><col class=\"success\">\
              <col class=\"runs\"></colgroup><thead><tr><th>status</th><th>target</th><th>reason</th><th>phase</th><th>since</th>\
              <th>age</th><th>took</th><th>last success</th><th>last runs</th></tr></thead><tbody>",
@@ -222,7 +226,7 @@ impl Page<'_> {
     fn check(&self, html: &mut String, row: &Row<'_>) {
         let view = &row.view;
         let status = row.status.label();
-        let fresh = view.fresh(self.now);
+        let (fresh, since) = (view.fresh(self.now), view.since_at(self.now));
         let reason = view.reason_at(self.now).unwrap_or_default();
         let detail = match fresh {
             Some(outcome) if outcome.answer.reason().is_some() => outcome.answer.to_string(),
@@ -237,14 +241,14 @@ impl Page<'_> {
         write!(
             html,
             "<tr><td><span class=\"pill {status}\">{status}</span></td><td class=\"target\">{}{}</td>\
-             <td class=\"reason\"><b>{reason}</b> {}{}</td><td>{phase}</td><td title=\"{}\">{}</td><td>{age}</td>\
-             <td>{took}</td><td>{success}</td><td class=\"runs\">",
+             <td class=\"reason\"><b>{reason}</b> {}{}</td><td class=\"minor\">{phase}</td><td class=\"since\" title=\"{}\">{}</td>\
+             <td class=\"minor\">{age}</td><td class=\"minor\">{took}</td><td class=\"minor\">{success}</td><td class=\"runs\">",
             Escaped(&view.check.target.address),
             labels(view),
             Escaped(&detail),
             restarts(view),
-            time(view.since),
-            ago(self.now.since(view.since)),
+            time(since),
+            ago(self.now.since(since)),
         )
         .ok();
         runs(html, &row.cell.history().recent());

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,8 +20,13 @@ use super::{Door, Listeners};
 
 /// Connections that are served at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
-/// How long a client may take to send its request's headers.
+/// How long a client may take to send its first request's headers, counted from the connection on.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for each further request of HTTP/1, counted from the last answer on: more than the usual intervals of a scrape or a
+/// beat, which would otherwise meet a connection that is just being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a connection is kept on which nothing is asked any more; it bounds as well how long an answer may take to leave.
+const IDLE: Duration = Duration::from_secs(300);
 /// How long open requests may take to end after the door was closed.
 const DRAIN: Duration = Duration::from_secs(5);
 /// The largest set of headers, in bytes.
@@ -59,13 +64,13 @@ impl Porter {
     async fn accept_all(&self, listener: TcpListener) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         loop {
-            let permit = Arc::clone(&self.free).acquire_owned().await.map_err(io::Error::other)?;
+            // The stop is seen also while every place is taken.
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
-                accepted = listener.accept() => accepted,
+                accepted = self.accept(&listener) => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok((permit, stream, peer)) => {
                     let serving = self.serve_one(stream, peer.ip());
                     self.connections.spawn(async move {
                         serving.await;
@@ -79,6 +84,15 @@ impl Porter {
                 }
             }
         }
+    }
+
+    async fn accept(
+        &self,
+        listener: &tokio::net::TcpListener,
+    ) -> io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+        let permit = Arc::clone(&self.free).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer) = listener.accept().await?;
+        Ok((permit, stream, peer))
     }
 
     fn serve_one(
@@ -119,12 +133,19 @@ where
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(KEEP_ALIVE)
         .max_buf_size(MAX_HEADERS as usize);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS);
+    let (requests, open) = watch::channel(Requests::default());
+    let requests = Arc::new(requests);
     let service = service_fn(move |request| {
         let door = door.clone();
-        async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
+        let asked = Asked::new(&requests);
+        async move {
+            let answer = door.answer(request, peer).await;
+            drop(asked);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
@@ -134,8 +155,68 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = unused(open) => {
+            tracing::debug!(%peer, "a connection is not used");
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(DRAIN, connection).await.unwrap_or(Ok(()))
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// What was asked on one connection.
+#[derive(Debug, Clone, Copy, Default)]
+struct Requests {
+    begun: u64,
+    open: usize,
+}
+
+/// A request that is not answered yet.
+struct Asked(Arc<watch::Sender<Requests>>);
+
+impl Asked {
+    fn new(requests: &Arc<watch::Sender<Requests>>) -> Self {
+        requests.send_modify(|seen| {
+            seen.begun += 1;
+            seen.open += 1;
+        });
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.send_modify(|seen| seen.open = seen.open.saturating_sub(1));
+    }
+}
+
+/// Ends when nobody asks. hyper bounds the headers of HTTP/1 alone, and only once it has seen that it is HTTP/1: whoever
+/// connects and says nothing would keep a place for ever.
+async fn unused(mut requests: watch::Receiver<Requests>) {
+    loop {
+        if !until(&mut requests, |now| now.open == 0).await {
+            break;
+        }
+        let seen = *requests.borrow();
+        let patience = if seen.begun > 0 { IDLE } else { HEADER_TIMEOUT };
+        // Not whether one is open: it may be answered before we look.
+        let asked = until(&mut requests, |now| now.begun > seen.begun);
+        match tokio::time::timeout(patience, asked).await {
+            Err(_) => return,
+            Ok(false) => break,
+            Ok(true) => {}
+        }
+    }
+    // The connection is about to end by itself.
+    std::future::pending::<()>().await;
+}
+
+/// Whether it came to what is wanted; not, when nothing will be asked any more.
+async fn until(
+    requests: &mut watch::Receiver<Requests>,
+    wanted: impl Fn(Requests) -> bool,
+) -> bool {
+    requests.wait_for(|now| wanted(*now)).await.is_ok()
 }

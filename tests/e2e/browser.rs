@@ -57,15 +57,28 @@ impl Browser {
     ///
     /// The policy of the page allows no script, so that a copy of it is measured.
     fn widths(&self, html: &str, window: u32, folder: &Path) -> (u32, u32) {
-        let script = "<script>document.title = `width ${document.documentElement.scrollWidth} \
-                      of ${document.documentElement.clientWidth} `</script>";
+        let numbers =
+            "`${document.documentElement.scrollWidth} of ${document.documentElement.clientWidth} `";
+        let numbers = self.measure(html, numbers, window, folder);
+        (numbers[0], numbers[1])
+    }
+
+    /// How many sections and cells do not show all that is in them.
+    fn cut(&self, html: &str, window: u32, folder: &Path) -> u32 {
+        let count = "[...document.querySelectorAll('td,section')]\
+                     .filter(it => it.scrollWidth > it.clientWidth + 1).length + ' '";
+        self.measure(html, count, window, folder)[0]
+    }
+
+    /// The numbers in a text that a script makes.
+    fn measure(&self, html: &str, text: &str, window: u32, folder: &Path) -> Vec<u32> {
+        let script = format!("<script>document.title = 'width ' + {text}</script>");
         let copy = folder.join("copy.html");
         fs::write(&copy, html.replace("</body>", &format!("{script}</body>"))).unwrap();
         let url = format!("file://{}", copy.display());
         let dom = self.open(&url, (window, 900), &["--dump-dom"]);
         let title = dom.split("<title>width ").nth(1).unwrap_or_else(|| panic!("{dom}"));
-        let numbers: Vec<u32> = title.split(' ').filter_map(|word| word.parse().ok()).collect();
-        (numbers[0], numbers[1])
+        title.split(' ').filter_map(|word| word.parse().ok()).collect()
     }
 }
 
@@ -138,9 +151,10 @@ async fn long_targets_do_not_widen_the_page() {
     fs::write(&config, text).unwrap();
     let watchpost = Watchpost::start(&config);
     let html = settled(&watchpost, 2).await;
-    for window in [1280, 700] {
+    for window in [1280, 1100, 1000, 800, 700, 500] {
         let (page, view) = browser.widths(&html, window, folder.path());
         assert!(page <= view, "the page is {page} pixels wide in a window of {view}");
+        assert_eq!(browser.cut(&html, window, folder.path()), 0, "cut off at {window}");
     }
     // The measure measures.
     let broad = "<!doctype html><title>x</title><body><p style=\"width:5000px\">x</p></body>";

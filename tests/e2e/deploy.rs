@@ -634,6 +634,19 @@ fn the_chart_gives_rights_for_icmp_only_where_icmp_is_used() {
     assert!(raw.contains("add: [NET_RAW]") && raw.contains("runAsNonRoot: true"));
 }
 
+/// The kubelet has neither password nor certificate: a door that asks for them would have it restart the pod for ever.
+#[test]
+fn a_door_with_users_is_looked_at_by_its_port() {
+    let Some(helm) = tool("helm") else { return };
+    let web = ["--set", "webConfig.secretName=web"];
+    let open = passes(&mut template(&helm, &web));
+    assert!(open.contains("path: /-/healthy") && !open.contains("tcpSocket"), "{open}");
+    let flags = [&web[..], &["--set", "webConfig.tcpProbes=true"]].concat();
+    let users = passes(&mut template(&helm, &flags));
+    assert_eq!(users.matches("tcpSocket").count(), 2, "{users}");
+    assert!(!users.contains("httpGet"), "{users}");
+}
+
 #[test]
 fn the_ingress_leads_to_the_beats_door_only() {
     let Some(helm) = tool("helm") else { return };
@@ -683,7 +696,7 @@ fn the_rendered_rules_pass_promtool_with_the_changes_of_the_values() {
 }
 
 /// Values that must be refused, and what the message must say.
-const REFUSED: [(&str, &[&str], &str); 17] = [
+const REFUSED: [(&str, &[&str], &str); 20] = [
     ("default", &["--set", "shards=two"], "/shards"),
     ("default", &["--set", "replicaCount=0"], "/replicaCount"),
     ("default", &["--set", "colour=red"], "colour"),
@@ -700,6 +713,13 @@ const REFUSED: [(&str, &[&str], &str); 17] = [
     ("shards", &["--set", "id=one"], "put $(POD_NAME) into it"),
     ("default", &["--set", "beats.enabled=true"], "set book.enabled=true"),
     ("default", &["--set", "config.watchpost.id=x"], "set the values region and id"),
+    ("default", &["--set", "watchpost.id=x"], "/watchpost"),
+    (
+        "default",
+        &["--set", "watchpost.api_key_file=/run/secrets/watchpost/api/key"],
+        "no entry of secrets mounts it",
+    ),
+    ("icmp", &["--set", "hostNetwork=true"], "may not set net.ipv4.ping_group_range"),
     ("kubernetes", &["--set", "rbac.create=false"], "set rbac.create=true"),
 ];
 

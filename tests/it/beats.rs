@@ -1,14 +1,16 @@
 //! Dead man's switches through the built binary: beats over HTTP, silence, restarts, pauses, the verbs.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::notify_delivery::until;
-use crate::support::fakes::{PagerDuty, Received};
-use crate::support::watchpost::{Watchpost, get, run, sample};
+use crate::support::fakes::{Fake, PagerDuty, Received, Reply};
+use crate::support::watchpost::{PATIENCE, Watchpost, get, run, sample};
 
 const UUID: &str = "c5d1f1e0-8b67-4c5f-9d43-0b5a2d0b7f11";
 const KEY: &str = "an-opaque-key-0123456789";
@@ -228,4 +230,51 @@ async fn evidence_is_a_clock_that_came_back() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(post(&watchpost.url("/alertmanager/other"), "{}").await.0, 404);
+}
+
+/// What a job leaves running holds its output open; the job has ended all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_job_does_not_wait_for_what_it_left_running() {
+    let vendor = Fake::start(|_| Reply::text(200, "OK")).await;
+    let url = format!("{}/ping/x", vendor.url);
+    let ping = Command::new(env!("CARGO_BIN_EXE_watchpost"))
+        .args(["ping", &url, "--", "sh", "-c", "echo done; sleep 300 & exit 4"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the end is told", || paths(&vendor).contains(&"/ping/x/4".to_owned())).await;
+    assert_eq!(vendor.ledger()[1].body, b"done\n");
+    // It passes output on for as long as there may be some; a signal ends that.
+    kill_process(Pid::from_child(&ping), Signal::TERM).unwrap();
+    assert_eq!(ended(ping).await, Some(4));
+}
+
+/// A stop is the command's to answer, and its end is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_stopped_says_so() {
+    let vendor = Fake::start(|_| Reply::text(200, "OK")).await;
+    let url = format!("{}/ping/x", vendor.url);
+    let job = "trap 'echo tidied; exit 7' TERM; echo began; while :; do sleep 0.1; done";
+    let mut ping = Command::new(env!("CARGO_BIN_EXE_watchpost"))
+        .args(["ping", &url, "--", "sh", "-c", job])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 6];
+    ping.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    kill_process(Pid::from_child(&ping), Signal::TERM).unwrap();
+    until("the end is told", || paths(&vendor).contains(&"/ping/x/7".to_owned())).await;
+    assert_eq!(ended(ping).await, Some(7));
+    let last = vendor.ledger();
+    assert_eq!(last.last().unwrap().body, b"began\ntidied\n");
+}
+
+fn paths(vendor: &Fake) -> Vec<String> {
+    let ledger = vendor.ledger();
+    ledger.iter().map(|it| it.path.split('?').next().unwrap().to_owned()).collect()
+}
+
+async fn ended(mut child: Child) -> Option<i32> {
+    let waiting = tokio::task::spawn_blocking(move || child.wait().unwrap());
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it ends").unwrap().code()
 }

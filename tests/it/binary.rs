@@ -1,12 +1,13 @@
 //! The built binary: start, probe, scrape, reload, signals, exit codes.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpListener;
 
-use crate::support::watchpost::{Watchpost, get, run, run_in};
+use crate::support::watchpost::{PATIENCE, Watchpost, get, run, run_in};
 
 fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
@@ -52,6 +53,28 @@ async fn results_are_on_the_page_in_metrics_and_in_the_api() {
     assert!(watchpost.log().contains("status changed"), "{}", watchpost.log());
     drop(listener);
     watchpost.until("probe_success", &[&up], |v| v == 0.0).await;
+}
+
+#[tokio::test]
+async fn a_name_server_that_is_gone_accuses_no_target() {
+    let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    gone.connect("127.0.0.1:9").unwrap();
+    let server = gone.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "modules:\n  open: {{ prober: tcp, resolver: {{ servers: ['{server}'], use_hosts_file: false }} }}\n\
+         probes:\n  - {{ name: ports, module: open, interval: 200ms, targets: ['a.test:1'] }}\n"
+    );
+    let watchpost = Watchpost::start(&write(folder.path(), "w.yml", &text));
+    let runs = "probe_runs_total";
+    watchpost.until(runs, &["result=\"unknown\""], |count| count > 3.0).await;
+    assert_eq!(watchpost.metric(runs, &["result=\"fail\""]).await, Some(0.0));
+    watchpost.until("probe_status", &["status=\"unknown\""], |on| on == 1.0).await;
+    assert_eq!(watchpost.metric("probe_status", &["status=\"down\""]).await, Some(0.0));
+    let why = ["reason=\"no_resolver\"", "phase=\"resolve\""];
+    assert_eq!(watchpost.metric("probe_failure_info", &why).await, Some(1.0));
+    let asked = get(&watchpost.url("/probe?module=open&target=a.test:1")).await;
+    assert!(asked.1.contains("\nprobe_success 0\n") && asked.1.contains(why[0]), "{asked:?}");
 }
 
 #[tokio::test]
@@ -111,6 +134,46 @@ async fn a_reload_applies_the_difference_and_a_bad_file_changes_nothing() {
     assert_eq!(client.get(watchpost.url("/-/reload")).send().await.unwrap().status(), 405);
 }
 
+/// A start may take long, as while another process has the book: what changes meanwhile is not missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_while_the_book_is_waited_for_is_read() {
+    for (flag, signal) in
+        [("--config.enable-auto-reload", None), ("--log.level=info", Some(Signal::HUP))]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = format!("--storage.path={}", folder.path().join("book").display());
+        let config = write(folder.path(), "w.yml", &tcp_probe("1s", &["127.0.0.1:1".into()]));
+        let mut first = Watchpost::start_with(&config, &[&storage]);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchpost"));
+        command.arg(format!("--config.file={}", config.display())).args([&storage, flag]);
+        command.arg(format!("--web.listen-address={free}"));
+        command.args(["--config.auto-reload-interval=1"]);
+        let second = tokio::task::spawn_blocking(move || Watchpost::spawn(&mut command));
+        let ready = format!("http://{free}/-/ready");
+        let is_waiting = async || reqwest::get(&ready).await.is_ok_and(|a| a.status() == 503);
+        let end = Instant::now() + PATIENCE;
+        while !is_waiting().await {
+            assert!(Instant::now() < end, "it does not wait for the book");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        write(folder.path(), "w.yml", &tcp_probe("1s", &["127.0.0.1:2".into()]));
+        if let Some(signal) = signal {
+            let id = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+                let path = entry.unwrap().path();
+                let line = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+                let id = path.file_name()?.to_str()?.parse().ok()?;
+                line.contains(&free.to_string()).then_some(id)
+            });
+            kill_process(Pid::from_raw(id.unwrap()).unwrap(), signal).unwrap();
+        }
+        first.signal(Signal::TERM);
+        first.wait();
+        let second = second.await.unwrap();
+        second.until("probe_status", &["127.0.0.1:2\"", "status=\"down\""], |v| v == 1.0).await;
+    }
+}
+
 #[tokio::test]
 async fn a_stop_is_orderly() {
     let folder = tempfile::tempdir().unwrap();
@@ -147,6 +210,12 @@ fn check_config_says_everything_at_once() {
     let (code, output, _) = run(&["check-config", "probes"]);
     assert_eq!(code, 0);
     assert!(output.starts_with("configuration is good"), "{output}");
+    let (code, output, _) = run(&["check-config", "tests/cases/config/good/reference.yml"]);
+    assert_eq!(code, 0);
+    let first = output.lines().next().unwrap();
+    for section in ["probes", "reference", "receivers", "dead man's switches", "1 heartbeat"] {
+        assert!(first.contains(section), "{section}: {first}");
+    }
     let (code, ..) = run(&["--config.check", "--config.file=/nonexistent.yml"]);
     assert_eq!(code, 1);
 }
@@ -186,6 +255,20 @@ fn init_writes_what_can_be_run() {
     let (code, _, errors) = run_in(folder.path(), &["init", "127.0.0.1:1"]);
     assert_eq!(code, 2, "an existing file is kept");
     assert!(errors.contains("--force"), "{errors}");
+    let (code, _, errors) = run_in(folder.path(), &["init", "--output=-", "foo bar"]);
+    assert!(code == 2 && errors.contains("\"foo bar\" is no URL"), "{errors}");
+}
+
+#[test]
+fn who_starts_without_a_configuration_is_told_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, errors) = run_in(folder.path(), &["--web.listen-address=127.0.0.1:0"]);
+    assert_eq!(code, 1);
+    for wanted in ["watchpost.yml", "--config.file=PATH", "watchpost init"] {
+        assert!(errors.contains(wanted), "{errors}");
+    }
+    let (code, _, errors) = run(&["deadman", "--address=127.0.0.1:1"]);
+    assert!(code == 1 && errors.contains("refused"), "the cause is told: {errors}");
 }
 
 #[test]
@@ -195,7 +278,8 @@ fn a_missing_secret_is_named_with_its_remedy_before_it_is_needed() {
     let text = "receivers:\n  - { name: oncall, pagerduty: { routing_key_file: pager/key } }\n\
                 deadman:\n  - name: backup\n    interval: 1h\n    key_file: beats\n    notify: [oncall]\n\
                 modules: { page: { prober: http } }\n\
-                probes: [{ name: p, module: page, interval: 1s, targets: ['http://127.0.0.1:1/'], labels: { log_file: none } }]\n";
+                probes: [{ name: p, module: page, interval: 1s, targets: ['http://127.0.0.1:1/'], labels: { log_file: none } }]\n\
+                watchpost: { api_key_file: api-key }\n";
     std::fs::write(&config, text).unwrap();
     std::fs::write(folder.path().join("beats"), "").unwrap();
     let check = || run(&["check-config", config.to_str().unwrap()]);
@@ -208,6 +292,10 @@ fn a_missing_secret_is_named_with_its_remedy_before_it_is_needed() {
         "= help: put the routing_key into this file, or mount the Secret that holds it".to_owned(),
         format!("warning: key_file: {} is empty", folder.path().join("beats").display()),
         "w.yml:6:".to_owned(),
+        format!(
+            "warning: api_key_file: {} does not exist",
+            folder.path().join("api-key").display()
+        ),
     ] {
         assert!(said.contains(&wanted), "{wanted} is not in\n{said}");
     }
@@ -220,6 +308,7 @@ fn a_missing_secret_is_named_with_its_remedy_before_it_is_needed() {
     std::fs::create_dir(folder.path().join("pager")).unwrap();
     std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
     std::fs::write(folder.path().join("beats"), "fedcba9876543210fedcba9876543210\n").unwrap();
+    std::fs::write(folder.path().join("api-key"), "00112233445566778899aabbccddeeff\n").unwrap();
     let (code, _, said) = check();
     assert_eq!((code, said.as_str()), (0, ""));
 }

@@ -1,6 +1,6 @@
 //! The acceptance suite: each prober, each option and each way to fail, asked through `/probe` of the built binary.
 
-mod bench;
+pub(crate) mod bench;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,11 +18,14 @@ use self::bench::keys;
 use self::bench::page::Page;
 use crate::support::watchpost::Watchpost;
 
-const FEWEST_CASES: usize = 250;
+const FEWEST_CASES: usize = 650;
 /// Requests at once.
 const AT_ONCE: usize = 16;
 /// No case may take longer, on a busy machine too: none has more than two seconds to wait for.
 const SLOWEST: Duration = Duration::from_secs(20);
+
+/// How long a peer may take to note what it heard.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Cases whose process is the same, and the process.
 struct Group {
@@ -78,6 +81,7 @@ async fn judge(
             Err(problem) => flaws.push(problem),
         }
     }
+    all_noted(ready).await;
     flaws.extend(judge_ledgers(ready));
     flaws
 }
@@ -130,6 +134,21 @@ fn judge_page(ready: &Ready, page: &Page, contract: &Contract) -> Vec<String> {
         flaws.push(format!("(reason: {:?})", why.series));
     }
     flaws
+}
+
+/// A peer may have heard something and not noted it yet.
+async fn all_noted(ready: &Ready) {
+    let end = Instant::now() + PATIENCE;
+    let is_noted = || {
+        let mut texts = ready.case.seen.iter().flat_map(|(server, texts)| {
+            let told = ready.running[server].told();
+            texts.iter().map(move |text| told.contains(text))
+        });
+        texts.all(|noted| noted)
+    };
+    while !is_noted() && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn judge_ledgers(ready: &Ready) -> Vec<String> {

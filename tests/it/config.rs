@@ -66,6 +66,29 @@ fn every_bad_configuration_is_refused_at_the_right_places() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+#[test]
+fn of_a_folder_nothing_is_left_out_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..1000 {
+        std::fs::write(folder.path().join(format!("{number}.yml")), "{}\n").unwrap();
+    }
+    assert!(load(&[folder.path().to_owned()]).is_ok());
+    std::fs::write(folder.path().join("one-more.yml"), "{}\n").unwrap();
+    let refused = load(&[folder.path().to_owned()]).unwrap_err().to_string();
+    assert!(refused.contains("more than 1000 names in"), "{refused}");
+}
+
+/// Each key was once looked for among all of them: this took minutes.
+#[test]
+fn a_file_of_a_hundred_thousand_keys_is_read_at_once() {
+    let file = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
+    let text: Vec<String> = (0..150_000).map(|number| format!("k{number}: 1\n")).collect();
+    std::fs::write(file.path(), text.concat()).unwrap();
+    let began = std::time::Instant::now();
+    assert!(load(&[file.path().to_owned()]).is_err());
+    assert!(began.elapsed().as_secs() < 40, "{:?}", began.elapsed());
+}
+
 /// A key that does not exist is refused wherever it is put, at its own line.
 #[test]
 fn a_bogus_key_anywhere_is_refused_at_its_line() {

@@ -124,6 +124,126 @@ async fn a_beat_that_cannot_be_recorded_does_not_count() {
     until_switches(&second, "a beat", |all| !all[0]["last_beat"].is_null()).await;
 }
 
+/// Everything that the switches `backup` and `alerting` are shown by.
+async fn shown(watchpost: &Watchpost) -> (Value, Value, String, String, String) {
+    let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    let status = json(get(&watchpost.url("/api/v1/status")).await.1);
+    let (code, verb, errors) = run(&["deadman", "--address", &watchpost.address]);
+    assert_eq!(code, 0, "{errors}");
+    let page = get(&watchpost.url("/")).await.1;
+    let metrics = get(&watchpost.url("/metrics")).await.1;
+    (switches(watchpost).await, status, verb, page, metrics)
+}
+
+/// Nothing that could be taken for a success, whoever asks. `status` is that of each check.
+async fn assert_not_well(watchpost: &Watchpost, status: &str) {
+    let (switches, all, verb, page, metrics) = shown(watchpost).await;
+    for switch in switches.as_array().unwrap() {
+        assert_eq!(
+            (&switch["status"], &switch["ok"]),
+            (&json!(status), &Value::Null),
+            "{switch:#}"
+        );
+        assert_eq!(switch["last_beat"], Value::Null, "{switch:#}");
+        assert!(!switch["deadline"].is_null(), "armed: {switch:#}");
+        for member in switch["members"].as_array().unwrap() {
+            assert_eq!(
+                (&member["ok"], &member["heard"]),
+                (&Value::Null, &Value::Null),
+                "{member:#}"
+            );
+        }
+    }
+    for check in all["checks"].as_array().unwrap() {
+        assert_eq!(check["status"], status, "{check:#}");
+        assert_eq!(check["last_success"], Value::Null, "{check:#}");
+        assert_eq!(check["runs"]["pass"], 0, "{check:#}");
+    }
+    for probe in all["probes"].as_array().unwrap() {
+        assert_eq!(probe["status"], status, "{probe:#}");
+    }
+    assert!(!verb.contains(": ok"), "{verb}");
+    assert!(!page.contains("pill up") && !page.contains("class=\"up\""), "{page}");
+    let own = |line: &&str| {
+        line.contains("{job=\"backup\"")
+            || line.contains("job=\"alerting\"")
+            || line.contains("job=\"backup\"")
+    };
+    for line in metrics.lines().filter(own) {
+        let name = line.split('{').next().unwrap();
+        assert!(
+            !["probe_success", "probe_last_success_timestamp_seconds"].contains(&name),
+            "{line}"
+        );
+        let says_up = line.contains("status=\"up\"") || line.contains("result=\"pass\"");
+        assert!(!says_up || line.ends_with(" 0"), "{line}");
+        let is_status = name == "probe_status" && line.contains(&format!("status=\"{status}\""));
+        assert!(!is_status || line.ends_with(" 1"), "{line}");
+    }
+    assert!(!metrics.contains("watchpost_deadman_last_beat_timestamp_seconds{"), "{metrics}");
+}
+
+/// What was never heard of is not up: at first, after a reload, a restart and a crash, whether it is late or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_waits_for_its_first_beat_is_nowhere_shown_as_well() {
+    let pagerduty = PagerDuty::start(&["k1"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let book = folder.path().join("book");
+    let text = |times: &str| {
+        format!(
+            "watchpost: {{ id: here }}\n{}deadman:\n  - {{ name: backup, {times}, uuid: {UUID}, notify: [oncall] }}\n",
+            receivers(&pagerduty)
+        )
+    };
+    let watchdog = "  - name: alerting\n    watchdog: { source_label: p, sources: [a, b, c], min_sources: 2, max_age: 10m }\n    \
+                    notify: [oncall]\n";
+    let long = format!("{}{watchdog}", text("interval: 1d"));
+    let path = write(folder.path(), &long);
+    let mut watchpost = start(&path, &book);
+    until_switches(&watchpost, "armed", |all| !all[1]["deadline"].is_null()).await;
+    assert_not_well(&watchpost, "unknown").await;
+    let (switches, _, verb, page, _) = shown(&watchpost).await;
+    assert_eq!(switches[1]["reason"], "waits for its first beat");
+    assert_eq!(switches[0]["reason"], "nothing was heard yet of a, b, c");
+    assert!(verb.contains("backup: waiting: waits for its first beat; last beat never"), "{verb}");
+    assert!(page.contains("<span class=\"pill unknown\">waiting</span>"), "{page}");
+    reload(&watchpost).await;
+    assert_not_well(&watchpost, "unknown").await;
+    for signal in [Signal::TERM, Signal::KILL] {
+        watchpost.signal(signal);
+        watchpost.wait();
+        watchpost = start(&path, &book);
+        until_switches(&watchpost, "armed", |all| !all[1]["deadline"].is_null()).await;
+        assert_not_well(&watchpost, "unknown").await;
+    }
+    // Late is worse, and no success either.
+    let late = text("interval: 5s, grace: 1h");
+    write(folder.path(), &late);
+    reload(&watchpost).await;
+    until_switches(&watchpost, "late", |all| all[0]["status"] == "degraded").await;
+    assert_not_well(&watchpost, "degraded").await;
+    write(folder.path(), &long);
+    reload(&watchpost).await;
+    until_switches(&watchpost, "waiting", |all| all[1]["status"] == "unknown").await;
+    assert_not_well(&watchpost, "unknown").await;
+    assert_eq!(pagerduty.http.count(), 0);
+
+    let before = u64::try_from(jiff::Timestamp::now().as_second()).unwrap();
+    assert_eq!(ping(&watchpost).await, 200);
+    let well = until_switches(&watchpost, "a beat", |all| all[1]["ok"] == true).await;
+    assert_eq!(well[1]["status"], "up");
+    let name = ["job=\"backup\""];
+    watchpost.until("probe_success", &name, |v| v == 1.0).await;
+    let beaten = watchpost.metric("probe_last_success_timestamp_seconds", &name).await.unwrap();
+    assert!(Duration::from_secs_f64(beaten).as_secs() >= before, "{beaten}");
+    // The last success is the last beat, not the last look.
+    watchpost.signal(Signal::KILL);
+    watchpost.wait();
+    let watchpost = start(&path, &book);
+    let again = watchpost.until("probe_last_success_timestamp_seconds", &name, |_| true).await;
+    assert!((again - beaten).abs() < 0.1, "{again} {beaten}");
+}
+
 /// A process that is ended when the test is.
 struct Waiting(Child);
 
@@ -424,4 +544,89 @@ async fn what_alertmanager_says_is_in_the_page() {
     let (code, output, _) = run(&["deadman", "--address", &watchpost.address]);
     assert_eq!(code, 0);
     assert!(output.contains("integration pagerduty fails"), "{output}");
+}
+
+fn last_beat(switches: &Value) -> &Value {
+    &switches[0]["last_beat"]
+}
+
+/// Renamed, seen by a process or not, and killed: the deadline is the one of the last beat.
+#[tokio::test(flavor = "multi_thread")]
+async fn f15_a_rename_and_a_kill_move_no_deadline() {
+    let pagerduty = PagerDuty::start(&["k1"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let book = folder.path().join("book");
+    let named = |name: &str| {
+        let text =
+            format!("watchpost: {{ id: here }}\n{}{}", receivers(&pagerduty), switch(name, ""));
+        write(folder.path(), &text)
+    };
+    let path = named("one");
+    let mut first = start(&path, &book);
+    assert_eq!(ping(&first).await, 200);
+    let before = until_switches(&first, "a beat", |all| !last_beat(all).is_null()).await;
+    // So much later that a deadline that began anew would be another one.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    named("two");
+    reload(&first).await;
+    until_switches(&first, "the new name", |all| all[0]["name"] == "two").await;
+    first.signal(Signal::KILL);
+    first.wait();
+    let goes_on = |all: &Value, name: &str| {
+        let is_it = all[0]["name"] == name && all.as_array().unwrap().len() == 1;
+        is_it && !all[0]["deadline"].is_null()
+    };
+    let check = |after: &Value| {
+        let apart = (second_of(&before, "deadline") - second_of(after, "deadline")).abs();
+        assert!(apart <= 1, "{before:#} {after:#}");
+        assert_eq!(second_of(&before, "last_beat"), second_of(after, "last_beat"));
+    };
+    let mut second = start(&path, &book);
+    check(&until_switches(&second, "after a kill", |all| goes_on(all, "two")).await);
+    second.signal(Signal::KILL);
+    second.wait();
+    named("three");
+    let third = start(&path, &book);
+    check(&until_switches(&third, "renamed while nobody ran", |all| goes_on(all, "three")).await);
+    assert_eq!(pagerduty.opened(), 0, "{:?}", pagerduty.history());
+}
+
+/// Removed from the configuration while no process runs, and added again later: what was known of it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn f15_removed_between_two_processes_and_added_again_begins_anew() {
+    const OTHER: &str = "c5d1f1e0-8b67-4c5f-9d43-0b5a2d0b7f12";
+    let pagerduty = PagerDuty::start(&["k1"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let book = folder.path().join("book");
+    let with = |first: &str| {
+        let text = format!(
+            "watchpost: {{ id: here }}\n{}deadman:\n{first}  - {{ name: other, interval: 1h, uuid: {OTHER}, notify: [oncall] }}\n",
+            receivers(&pagerduty)
+        );
+        write(folder.path(), &text)
+    };
+    let backup = format!("  - {{ name: backup, interval: 1h, uuid: {UUID}, notify: [oncall] }}\n");
+    let path = with(&backup);
+    let mut first = start(&path, &book);
+    assert_eq!(get(&first.url(&format!("/ping/{UUID}/fail"))).await.0, 200);
+    until("a page", || pagerduty.open() == 1).await;
+    first.signal(Signal::KILL);
+    first.wait();
+
+    with("");
+    let mut second = start(&path, &book);
+    until("its end, as removed", || pagerduty.open() == 0).await;
+    // Whatever was to be forgotten was written before this.
+    assert_eq!(get(&second.url(&format!("/ping/{OTHER}"))).await.0, 200);
+    assert_eq!(ping(&second).await, 404);
+    second.signal(Signal::KILL);
+    second.wait();
+
+    with(&backup);
+    let third = start(&path, &book);
+    let is_there = |all: &Value| all[0]["name"] == "backup" && !all[0]["deadline"].is_null();
+    let anew = until_switches(&third, "it is back", is_there).await;
+    assert_eq!(*last_beat(&anew), Value::Null);
+    assert_eq!(pagerduty.opened(), 1, "its old failure is not told: {:?}", pagerduty.history());
+    assert_eq!(ping(&third).await, 200);
 }

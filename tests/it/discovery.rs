@@ -125,6 +125,24 @@ fn json_and_yaml_are_read_in_the_order_of_their_names() {
 }
 
 #[test]
+fn a_secret_s_file_is_seen_from_the_file_that_names_it() {
+    let mut estate = Estate::new();
+    let labels =
+        |file: &str| format!(r#""labels": {{"__authorization_credentials_file": "{file}"}}"#);
+    let (near, far) = (labels("token"), labels("/run/token"));
+    let text = format!(r#"[{{"targets": ["a:1"], {near}}}, {{"targets": ["b:1"], {far}}}]"#);
+    estate.write("a.json", &text);
+    let (sources, now) = (estate.sources(&["a.json"], &[]), estate.now());
+    let found = estate.discovery.configure(vec![sources], now);
+    let files: Vec<_> = found["p"]
+        .targets
+        .iter()
+        .map(|target| target.authorization.as_ref().unwrap().credentials_file.clone().unwrap())
+        .collect();
+    assert_eq!(files, [estate.path("token").display().to_string(), "/run/token".to_owned()]);
+}
+
+#[test]
 fn a_file_written_in_place_is_read_when_it_holds_still() {
     let mut estate = Estate::new();
     estate.write("a.yml", "- a:1\n- a:2\n- a:3\n");

@@ -274,14 +274,17 @@ async fn names_are_targets() {
             json!({"names": ["shop.example."], "type": kind, "port": 80, "target": "http://{}/"});
         all.extend(remotes("dns", spec));
     }
+    // The same name with another port is another source, not one that is left out.
+    let other = json!({"names": ["shop.example."], "type": "A", "port": 81});
+    all.extend(remotes("dns", other));
     all.extend(remotes("dns", json!({"names": ["gone.example", "none.example"]})));
     estate.configure(all);
-    let srv_and_addresses =
-        ["http://10.0.0.1:80/", "http://[fd00::1]:80/", "a.example:8080", "b.example:8443"];
+    let addresses = ["http://10.0.0.1:80/", "10.0.0.1:81", "http://[fd00::1]:80/"];
+    let srv_and_addresses = [&addresses[..], &["a.example:8080", "b.example:8443"]].concat();
     estate.until(&srv_and_addresses).await;
     assert_eq!(estate.failure(), "", "no name and no service are nothing, and no failure");
     *has_second.lock().unwrap() = false;
-    let fewer = ["http://10.0.0.1:80/", "http://[fd00::1]:80/", "b.example:8443"];
+    let fewer = [&addresses[..], &["b.example:8443"]].concat();
     estate.until(&fewer).await;
     *broken.lock().unwrap() = true;
     estate.until_failed("the name server says Server Failure").await;

@@ -39,7 +39,7 @@ fn reference() -> String {
     }
     text.push_str(
         "\n`probe_failure_info` also shows why a run could not ask at all, which says nothing about the target: \
-         `no_descriptors`, `no_permission`, `source_address`, `blind`, `stale`, `shutting_down`, `not_allowed` (what `/probe` may not ask), `setup` (a file that the module \
+         `no_descriptors`, `no_permission`, `source_address`, `no_resolver`, `blind`, `stale`, `shutting_down`, `not_allowed` (what `/probe` may not ask), `setup` (a file that the module \
          needs cannot be used) and `defect` (of watchpost itself).\n",
     );
     text

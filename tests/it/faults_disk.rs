@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::notify_delivery::until;
 use crate::support::fakes::{Incident, PagerDuty};
@@ -16,12 +16,12 @@ use crate::support::watchpost::{Watchpost, get, run};
 const UUID: &str = "c5d1f1e0-8b67-4c5f-9d43-0b5a2d0b7f11";
 
 /// A small file system of its own. None where the test may not mount.
-struct Tmpfs {
+pub(crate) struct Tmpfs {
     folder: tempfile::TempDir,
 }
 
 impl Tmpfs {
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs"];
         if !mount(&options, folder.path()) {
@@ -31,18 +31,18 @@ impl Tmpfs {
         Some(Self { folder })
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = fs::File::create(self.path().join("ballast")).unwrap();
         let block = [0_u8; 4096];
         while file.write_all(&block).is_ok() {}
         while file.write_all(&block[..1]).is_ok() {}
     }
 
-    fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         fs::remove_file(self.path().join("ballast")).unwrap();
     }
 }
@@ -53,7 +53,7 @@ impl Drop for Tmpfs {
     }
 }
 
-fn mount(options: &[&str], path: &Path) -> bool {
+pub(crate) fn mount(options: &[&str], path: &Path) -> bool {
     let mounted = Command::new("mount").args(options).arg(path).output();
     mounted.is_ok_and(|output| output.status.success())
 }
@@ -150,6 +150,51 @@ async fn f7_a_read_only_disk_is_read_and_pages_go_out() {
     until("a page of the silent one", || was_told(&pagerduty, "short")).await;
     assert!(mount(&["-o", "remount,rw"], disk.path()));
     ping_until(&second, 200).await;
+}
+
+/// Starts it so that writing more than it may is an error of the disk, and not a deadly signal.
+fn start_bounded(folder: &Path, book: &Path, pagerduty: &PagerDuty) -> Watchpost {
+    let path = folder.join("w.yml");
+    fs::write(&path, config(pagerduty)).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#, env!("CARGO_BIN_EXE_watchpost")])
+        .arg(format!("--config.file={}", path.display()))
+        .arg(format!("--storage.path={}", book.display()))
+        .arg("--web.listen-address=127.0.0.1:0");
+    Watchpost::spawn(&mut command)
+}
+
+/// How large a file of this process may become.
+fn bound_files(watchpost: &Watchpost, bytes: Option<u64>) {
+    let pid = Pid::from_raw(watchpost.pid());
+    let now = getrlimit(Resource::Fsize);
+    let limit = Rlimit { current: bytes.or(now.maximum), maximum: now.maximum };
+    prlimit(pid, Resource::Fsize, limit).unwrap();
+}
+
+/// Every write to a file fails, and not because the disk is full: the kernel refuses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn f7_an_error_of_the_disk_refuses_beats_and_pages_all_the_same() {
+    let pagerduty = PagerDuty::start(&["k1"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let book = folder.path().join("book");
+    let mut first = start_bounded(folder.path(), &book, &pagerduty);
+    assert_eq!(ping(&first).await, 200);
+    bound_files(&first, Some(0));
+    ping_until(&first, 503).await;
+    first.until("watchpost_book_writable", &[], |v| v == 0.0).await;
+    assert!(first.log().contains("disk I/O error"), "{}", first.log());
+    until("a page of the silent one", || was_told(&pagerduty, "short")).await;
+    until("a page about the book", || was_told(&pagerduty, "book")).await;
+    bound_files(&first, None);
+    ping_until(&first, 200).await;
+    first.until("watchpost_book_writable", &[], |v| v == 1.0).await;
+    // What was decided meanwhile is on disk.
+    first.signal(Signal::KILL);
+    first.wait();
+    let second = start(folder.path(), &book, &pagerduty);
+    second.until("watchpost_episodes_open", &["oncall"], |v| v >= 1.0).await;
 }
 
 /// Damages a book, in which there is a beat, and looks at what the next process makes of it.

@@ -181,6 +181,57 @@ async fn f17_a_slow_client_is_given_up() {
     }
 }
 
+/// Whoever guesses is answered before a body is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn f26_a_guess_costs_no_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let watchpost = start(folder.path());
+    let asked = std::time::Instant::now();
+    let mut stream = TcpStream::connect(&watchpost.address).await.unwrap();
+    let path = "/ping/c5d1f1e0-8b67-4c5f-9d43-000000000001";
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 404");
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+}
+
+/// Whoever connects and says nothing, or never ends what they say, does not keep a place.
+#[tokio::test(flavor = "multi_thread")]
+async fn f17_a_client_that_asks_nothing_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let watchpost = start(folder.path());
+    // Whoever has asked may ask again at the next interval of ten seconds on the same connection.
+    let mut kept = TcpStream::connect(&watchpost.address).await.unwrap();
+    let ask = b"GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n";
+    kept.write_all(ask).await.unwrap();
+    let mut answer = [0; 15];
+    kept.read_exact(&mut answer).await.unwrap();
+    let mut silent = Vec::new();
+    for said in [
+        "",
+        "P",
+        "PRI * HTTP/2",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\n",
+    ] {
+        let mut stream = TcpStream::connect(&watchpost.address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        silent.push((said, stream));
+    }
+    for (said, mut stream) in silent {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut rest));
+        assert!(ended.await.is_ok(), "{said:?} keeps its place");
+    }
+    kept.write_all(ask).await.unwrap();
+    let mut rest = Vec::new();
+    while !rest.windows(answer.len()).any(|part| part == answer) {
+        assert_ne!(kept.read_buf(&mut rest).await.unwrap(), 0, "it was closed");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f26_whoever_guesses_learns_nothing_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -239,4 +290,28 @@ fn f26_keys_are_compared_in_constant_time() {
     assert_eq!(board.matches("matches(key.as_bytes())").count(), 1, "the door of pings");
     assert_eq!(board.matches("key.matches(presented)").count(), 1, "the door of watchdogs");
     assert!(!board.contains("reveal()"), "the switchboard never sees a key in the clear");
+}
+
+/// An answer is read only after all of the body was sent, as by a client that does not look up meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_refused_before_the_end_of_the_body_is_told_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let watchpost = start(folder.path());
+    let rows = [
+        ("/alertmanager/alerting".to_owned(), " 401 "),
+        ("/ping/nonsense".to_owned(), " 400 "),
+        (format!("/ping/{UUID}"), " 413 "),
+        ("/".to_owned(), " 405 "),
+    ];
+    for (path, code) in rows {
+        let mut stream = TcpStream::connect(&watchpost.address).await.unwrap();
+        let length = 10 << 20;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; length]).await.unwrap_or_else(|e| panic!("{path}: {e}"));
+        let mut answer = vec![0; 64];
+        let taken = stream.read(&mut answer).await.unwrap_or_else(|e| panic!("{path}: {e}"));
+        let answer = String::from_utf8_lossy(&answer[..taken]).into_owned();
+        assert!(answer.contains(code), "{path}: {answer}");
+    }
 }

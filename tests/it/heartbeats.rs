@@ -19,7 +19,7 @@ const LONGER_THAN_A_BEAT: Duration = Duration::from_secs(7);
 pub(crate) struct Estate {
     pub(crate) pagerduty: PagerDuty,
     /// What the probe of the pipeline asks.
-    part: Option<TcpListener>,
+    pub(crate) part: Option<TcpListener>,
     pub(crate) address: String,
     pub(crate) folder: tempfile::TempDir,
 }
@@ -56,6 +56,13 @@ impl Estate {
         let path = self.folder.path().join("w.yml");
         std::fs::write(&path, config).unwrap();
         self.run_file(&path, more)
+    }
+
+    /// With the book in another place.
+    pub(crate) fn run_in(&self, book: &Path, config: &str) -> Watchpost {
+        let path = self.folder.path().join("w.yml");
+        std::fs::write(&path, config).unwrap();
+        Watchpost::start_with(&path, &[&format!("--storage.path={}", book.display())])
     }
 
     fn run_file(&self, path: &Path, more: &[&str]) -> Watchpost {

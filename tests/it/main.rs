@@ -12,6 +12,7 @@
 #![expect(clippy::float_cmp, reason = "metrics that are 0 or 1 are exactly that")]
 #![expect(clippy::string_slice, reason = "sources are searched by byte")]
 
+mod any_request;
 mod architecture;
 mod beats;
 mod beyond;
@@ -35,6 +36,7 @@ mod faults_network;
 mod faults_table;
 mod heartbeats;
 mod heartbeats_faults;
+mod heartbeats_gone;
 mod judge;
 mod lint;
 mod notify_crash;

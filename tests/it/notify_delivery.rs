@@ -64,6 +64,18 @@ impl Running {
         tokio::time::timeout(PATIENCE, self.tasks.wait()).await.unwrap();
     }
 
+    /// Waits until everything was taken.
+    async fn confirmed(&self) {
+        until("a confirmation", || self.handle.snapshot().outbox.is_empty()).await;
+    }
+
+    /// Waits until nothing is in trouble, and then for as long as it takes to believe it.
+    async fn recovered(&self) {
+        let is_quiet = || self.handle.snapshot().episodes.iter().all(|e| e.quiet_since.is_some());
+        until("the end is seen", is_quiet).await;
+        self.pass(Duration::from_secs(120));
+    }
+
     /// Lets time pass, as far as the notifier can tell.
     fn pass(&self, time: Duration) {
         *self.ahead.lock().unwrap() += time;
@@ -129,6 +141,15 @@ pub(crate) fn book(dir: &Path) -> Book {
     Book::open(dir).unwrap()
 }
 
+/// A book on a disk that can be broken.
+fn breakable(dir: &Path) -> (Book, Arc<Failpoint>) {
+    let failpoint = Arc::new(Failpoint::default());
+    let retry_every = Duration::from_millis(50);
+    let failpoint_too = Arc::clone(&failpoint);
+    let options = Options { retry_every, failpoint: failpoint_too, ..Options::default() };
+    (Book::open_with(dir, options).unwrap(), failpoint)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_is_one_incident_from_beginning_to_end() {
     let dir = tempfile::tempdir().unwrap();
@@ -138,12 +159,11 @@ async fn silence_is_one_incident_from_beginning_to_end() {
     running.handle.change(event("backup", Status::Down));
     until("an incident", || pagerduty.open() == 1).await;
     assert!(running.handle.evidence("oncall").is_none() || pagerduty.opened() == 1);
-    until("a confirmation", || running.handle.snapshot().outbox.is_empty()).await;
+    running.confirmed().await;
     let proof = running.handle.evidence("oncall").unwrap();
     assert!(proof.age(&book_now(&proof)).is_some());
     running.handle.change(event("backup", Status::Up));
-    until("the end is seen", || running.handle.snapshot().episodes[0].quiet_since.is_some()).await;
-    running.pass(Duration::from_mins(2));
+    running.recovered().await;
     until("its end", || pagerduty.resolved() == 1).await;
     until("nothing open", || running.handle.snapshot().episodes.is_empty()).await;
     let receiver = [("receiver", "oncall")];
@@ -191,7 +211,7 @@ async fn what_was_accepted_and_dropped_is_told_again() {
     let running = start(book(dir.path()), vec![oncall(&pagerduty, "k1")], None);
     running.handle.change(event("backup", Status::Down));
     until("a request", || pagerduty.http.count() == 1).await;
-    until("a confirmation", || running.handle.snapshot().outbox.is_empty()).await;
+    running.confirmed().await;
     pagerduty.set_drops(false);
     running.pass(Duration::from_mins(61));
     until("an incident", || pagerduty.open() == 1).await;
@@ -215,9 +235,7 @@ async fn a_refusal_goes_to_the_fallback_at_once_and_both_hear_the_end() {
     pagerduty.set_keys(&["k1"]);
     until("an incident", || pagerduty.open() == 1).await;
     running.handle.change(event("backup", Status::Up));
-    let is_quiet = || running.handle.snapshot().episodes.iter().all(|e| e.quiet_since.is_some());
-    until("the end is seen", is_quiet).await;
-    running.pass(Duration::from_mins(2));
+    running.recovered().await;
     until("both ends", || pagerduty.resolved() == 1 && hook.count() == 2).await;
     assert_eq!(hook.ledger()[1].json()["state"], "resolved");
     running.stop().await;
@@ -253,17 +271,16 @@ async fn the_end_uses_the_key_that_opened_across_rotation_and_restart() {
     let running = start(book(dir.path()), vec![oncall(&pagerduty, "old-key")], None);
     running.handle.change(event("backup", Status::Down));
     until("an incident", || pagerduty.open() == 1).await;
-    until("a confirmation", || running.handle.snapshot().outbox.is_empty()).await;
+    running.confirmed().await;
     let shown = format!("{:?}", running.handle.snapshot());
     assert!(!shown.contains("old-key"), "no key is shown: {shown}");
     running.stop().await;
 
     let running = start(book(dir.path()), vec![oncall(&pagerduty, "new-key")], None);
     running.handle.change(event("backup", Status::Up));
-    until("the end is seen", || running.handle.snapshot().episodes[0].quiet_since.is_some()).await;
-    running.pass(Duration::from_mins(2));
+    running.recovered().await;
     until("its end", || pagerduty.open() == 0).await;
-    until("a confirmation", || running.handle.snapshot().outbox.is_empty()).await;
+    running.confirmed().await;
     running.stop().await;
     assert!(book(dir.path()).routes().is_empty(), "the key is forgotten with the episode");
 }
@@ -271,10 +288,7 @@ async fn the_end_uses_the_key_that_opened_across_rotation_and_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_disk_does_not_keep_a_page_back() {
     let dir = tempfile::tempdir().unwrap();
-    let failpoint = Arc::new(Failpoint::default());
-    let options =
-        Options { retry_every: Duration::from_millis(50), failpoint: Arc::clone(&failpoint) };
-    let book = Book::open_with(dir.path(), options).unwrap();
+    let (book, failpoint) = breakable(dir.path());
     let pagerduty = PagerDuty::start(&["k1"]).await;
     let running = start(book.clone(), vec![oncall(&pagerduty, "k1")], None);
     failpoint.set_full(true);
@@ -294,10 +308,7 @@ async fn a_broken_disk_does_not_keep_a_page_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_disk_holds_a_page_back_for_seconds_only() {
     let dir = tempfile::tempdir().unwrap();
-    let failpoint = Arc::new(Failpoint::default());
-    let options =
-        Options { retry_every: Duration::from_millis(50), failpoint: Arc::clone(&failpoint) };
-    let book = Book::open_with(dir.path(), options).unwrap();
+    let (book, failpoint) = breakable(dir.path());
     let pagerduty = PagerDuty::start(&["k1"]).await;
     let running = start(book, vec![oncall(&pagerduty, "k1")], None);
     failpoint.set_stalled(true);
@@ -334,7 +345,7 @@ async fn scheduled_tests_tell_the_fallback_when_they_do_not_arrive() {
         || vec![oncall_with_fallback(&pagerduty, &json!({"test_interval": "1d"})), second(&hook)];
     let running = start(book(dir.path()), receivers(), None);
     until("the first test", || pagerduty.resolved() == 1).await;
-    until("a confirmation", || running.handle.snapshot().outbox.is_empty()).await;
+    running.confirmed().await;
     running.stop().await;
     // A restart is no reason for another one.
     let running = start(book(dir.path()), receivers(), None);
@@ -347,11 +358,7 @@ async fn scheduled_tests_tell_the_fallback_when_they_do_not_arrive() {
     assert!(told["headline"].as_str().unwrap().contains("receiver oncall"), "{told}");
     pagerduty.set_keys(&["k1"]);
     until("the test arrives", || pagerduty.resolved() == 2).await;
-    until("a quiet episode", || {
-        running.handle.snapshot().episodes.iter().all(|e| e.quiet_since.is_some())
-    })
-    .await;
-    running.pass(Duration::from_mins(2));
+    running.recovered().await;
     until("its end", || hook.count() == 2).await;
     running.stop().await;
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use watchpost::book::NoteKind;
 use watchpost::clock;
-use watchpost::model::Mistakes;
+use watchpost::model::{Mistakes, Stamp};
 use watchpost::notify::{Delivery, Identity, Message, Receiver, ReceiverSpec, Sent};
 
 use crate::support::fakes::{Fake, PagerDuty, Received, Reply, Smtp};
@@ -202,6 +202,23 @@ async fn every_alertmanager_is_told_and_one_is_enough() {
     assert_eq!(ends, "2026-01-21T03:04:00Z");
 }
 
+/// Alertmanager refuses an alert that ends before it begins.
+#[tokio::test]
+async fn a_clock_that_was_set_back_does_not_end_an_alert_before_it_begins() {
+    let fake = Fake::start(|_| Reply::text(200, "")).await;
+    let receiver = receiver(json!({"name": "r", "alertmanager": {"urls": [&fake.url]}}));
+    for kind in [NoteKind::Trigger, NoteKind::Resolve] {
+        let message = message(kind);
+        let wall = "2026-01-20T03:00:00Z".parse().unwrap();
+        let now = Stamp::new(wall, Duration::from_secs(1));
+        let delivery = Delivery { id: "n1", message: &message, key: KEY, route: None, now };
+        assert!(is_delivered(&receiver.send(&delivery).await));
+        let alert = fake.ledger().pop().unwrap().json()[0].clone();
+        let time = |key: &str| alert[key].as_str().unwrap().parse::<Timestamp>().unwrap();
+        assert!(time("startsAt") <= time("endsAt"), "{alert}");
+    }
+}
+
 #[tokio::test]
 async fn opsgenie_is_opened_and_closed_by_alias() {
     let fake = Fake::start(|request| match request.headers.get("authorization") {
@@ -256,6 +273,24 @@ async fn mail_of_one_episode_is_one_thread() {
     assert!(is_retry(&send(&receiver, NoteKind::Trigger).await));
     smtp.set_verdict("550 no such user");
     assert!(is_refused(&send(&receiver, NoteKind::Trigger).await));
+}
+
+#[tokio::test]
+async fn a_mailbox_that_is_gone_keeps_nobody_else_from_being_told() {
+    let smtp = Smtp::start().await;
+    smtp.set_gone("left@");
+    let spec = |to: &[&str]| {
+        json!({"name": "r", "email": {
+            "to": to, "from": "w@b.example", "smarthost": &smtp.address, "require_tls": false,
+        }})
+    };
+    let both = receiver(spec(&["left@b.example", "oncall@b.example"]));
+    let Sent::Delivered { partly: Some(why), .. } = send(&both, NoteKind::Trigger).await else {
+        panic!("partly delivered");
+    };
+    assert!(why.contains("left@b.example") && why.contains("550"), "{why}");
+    assert_eq!(smtp.recipients(), ["<oncall@b.example>"]);
+    assert!(is_refused(&send(&receiver(spec(&["left@b.example"])), NoteKind::Trigger).await));
 }
 
 #[tokio::test]

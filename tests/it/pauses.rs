@@ -45,6 +45,28 @@ async fn pause(watchpost: &Watchpost, kind: &str, name: &str, seconds: u64) {
     assert_eq!(code, 200, "{text}");
 }
 
+/// A process in which the probe and the switch are paused, and what a second one needs.
+struct Paused {
+    pagerduty: PagerDuty,
+    path: PathBuf,
+    book: PathBuf,
+    process: Watchpost,
+    _folder: tempfile::TempDir,
+}
+
+async fn both_paused(seconds: u64) -> Paused {
+    let pagerduty = PagerDuty::start(&["k1"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), &pagerduty, "", "disks");
+    let book = folder.path().join("book");
+    let process = start(&path, &book);
+    for (kind, name) in [("probe", "disks"), ("deadman", "backup")] {
+        pause(&process, kind, name, seconds).await;
+        is_paused(&process, name).await;
+    }
+    Paused { pagerduty, path, book, process, _folder: folder }
+}
+
 async fn is_paused(watchpost: &Watchpost, name: &str) {
     let job = format!("job=\"{name}\"");
     watchpost.until("probe_status", &[&job, "status=\"paused\""], |v| v == 1.0).await;
@@ -58,15 +80,7 @@ fn pages(pagerduty: &PagerDuty, name: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_told_of_what_is_paused_and_everybody_when_it_is_over() {
-    let pagerduty = PagerDuty::start(&["k1"]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = write(folder.path(), &pagerduty, "", "disks");
-    let book = folder.path().join("book");
-    let mut first = start(&path, &book);
-    for (kind, name) in [("probe", "disks"), ("deadman", "backup")] {
-        pause(&first, kind, name, 3_600).await;
-        is_paused(&first, name).await;
-    }
+    let Paused { pagerduty, path, book, process: mut first, _folder } = both_paused(3_600).await;
     let until = ["probe=\"disks\""];
     let end = first.until("watchpost_probe_paused_until_timestamp_seconds", &until, |_| true).await;
     #[expect(clippy::cast_precision_loss, reason = "a time of this century")]
@@ -126,15 +140,7 @@ async fn silence_within_overlapping_windows_is_told_at_the_end_of_the_last() {
 /// What was paused when the process ended, and is no more when the next one starts, is watched again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_that_ends_while_nothing_runs_does_not_stay() {
-    let pagerduty = PagerDuty::start(&["k1"]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = write(folder.path(), &pagerduty, "", "disks");
-    let book = folder.path().join("book");
-    let mut first = start(&path, &book);
-    for (kind, name) in [("probe", "disks"), ("deadman", "backup")] {
-        pause(&first, kind, name, 8).await;
-        is_paused(&first, name).await;
-    }
+    let Paused { pagerduty, path, book, process: mut first, _folder } = both_paused(8).await;
     let ended = std::time::Instant::now() + Duration::from_secs(9);
     first.signal(Signal::TERM);
     first.wait();
@@ -268,6 +274,39 @@ async fn pausing_takes_the_key_where_there_is_one() {
     std::fs::remove_file(&key).unwrap();
     assert_eq!(post(&watchpost, "/api/v1/pause", &body).await.0, 401);
     assert_eq!(run(&["pause", "probe", "disks", "--reason", "x"]).0, 2);
+}
+
+/// `Authorization` is taken by the user of the door: the key has a header of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_and_the_users_of_the_door_do_not_exclude_each_other() {
+    let pagerduty = PagerDuty::start(&["k1"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), "a-key-for-those-who-pause\n").unwrap();
+    // The name of the file is seen from the configuration.
+    let path = write(folder.path(), &pagerduty, ", api_key_file: key", "disks");
+    let web = folder.path().join("web.yml");
+    let users = format!("basic_auth_users: {{ ali: '{}' }}\n", bcrypt::hash("sesame", 4).unwrap());
+    std::fs::write(&web, users).unwrap();
+    let watchpost = Watchpost::start_with(
+        &path,
+        &[
+            &format!("--storage.path={}", folder.path().join("book").display()),
+            &format!("--web.config.file={}", web.display()),
+        ],
+    );
+    let pause = |user: &str, key: &str| {
+        let address = format!("http://{user}@{}", watchpost.address);
+        let key = folder.path().join(key).display().to_string();
+        let what = ["pause", "probe", "disks", "--for", "1m", "--reason", "x"];
+        run(&[&what[..], &["--address", &address, "--key-file", &key]].concat())
+    };
+    let (code, _, errors) = pause("ali:sesame", "key");
+    assert_eq!(code, 0, "{errors}");
+    std::fs::write(folder.path().join("other"), "another-key").unwrap();
+    let (code, _, errors) = pause("ali:sesame", "other");
+    assert!(code == 1 && errors.contains("missing or wrong"), "{errors}");
+    let (code, _, errors) = pause("ali:baba", "key");
+    assert!(code == 1 && errors.contains("401") && !errors.contains("baba"), "{errors}");
 }
 
 /// A probe that is removed and comes back later is not paused any more.

@@ -121,6 +121,17 @@ async fn a_deadlock_in_gather_is_no_response() {
 }
 
 #[tokio::test]
+async fn the_beginning_of_an_exposition_is_not_called_valid_nor_counted() {
+    let cut =
+        &b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 900\r\n\r\nup 1\n"[..];
+    let web = Web::saying(cut).await;
+    let outcome = check(&web, json!({})).await;
+    assert_eq!(reason(&outcome), "body_truncated");
+    assert_eq!(outcome.fact(&family::PROBE_EXPORTER_VALID), Some(0.0));
+    assert_eq!(outcome.fact(&family::PROBE_EXPORTER_SAMPLES), None);
+}
+
+#[tokio::test]
 async fn openmetrics_needs_its_end() {
     let kind = "Content-Type: application/openmetrics-text; version=1.0.0";
     let web = exporter("up 1\n", &[kind]).await;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
-use watchpost::model::{Answer, family};
+use watchpost::model::{Answer, Outcome, Phase, family};
 
 use super::probe_tls::{assert_facts, trusting};
 use super::support::certs::{Authority, Leaf};
@@ -152,15 +152,37 @@ async fn a_client_certificate_is_presented() {
     for (name, text) in files {
         std::fs::write(dir.path().join(name), text).unwrap();
     }
-    let more = ["-tls1_2", "-Verify", "2", "-verify_return_error", "-CAfile", "ca.pem"];
-    let (_running, target) = s_server(dir.path(), &more).await;
-    let mut spec = trusting(&root.pem(), json!({}));
-    let outcome = probe(spec.clone(), target.clone()).await;
-    assert_eq!(reason(&outcome), "tls_handshake", "{}", outcome.answer);
-    assert!(outcome.answer.to_string().contains("alert"), "{}", outcome.answer);
-    spec["tls"]["tls_config"]["cert"] = client.pem.into();
-    spec["tls"]["tls_config"]["key"] = client.key_pem.into();
-    assert_eq!(probe(spec, target).await.answer, Answer::Pass);
+    let stranger = Authority::root("stranger").leaf(&Leaf::default());
+    for (version, alerts) in [
+        ("-tls1_2", ["handshake_failure", "unknown_ca"]),
+        ("-tls1_3", ["certificate_required", "unknown_ca"]),
+    ] {
+        let more = [version, "-www", "-Verify", "2", "-verify_return_error", "-CAfile", "ca.pem"];
+        let (_running, target) = s_server(dir.path(), &more).await;
+        let mut spec = trusting(&root.pem(), json!({}));
+        let outcome = probe(spec.clone(), target.clone()).await;
+        assert_refused(&outcome, alerts[0], "tls_config has none for it");
+        for (shown, refused) in [(&stranger, true), (&client, false)] {
+            spec["tls"]["tls_config"]["cert"] = shown.pem.clone().into();
+            spec["tls"]["tls_config"]["key"] = shown.key_pem.clone().into();
+            let outcome = probe(spec.clone(), target.clone()).await;
+            if refused {
+                assert_refused(&outcome, alerts[1], "it was shown the client certificate");
+            } else {
+                assert_eq!(outcome.answer, Answer::Pass, "{version}");
+            }
+        }
+    }
+}
+
+fn assert_refused(outcome: &Outcome, alert: &str, why: &str) {
+    let said = outcome.answer.to_string();
+    assert_eq!((reason(outcome), outcome.phase), ("tls_handshake", Some(Phase::Tls)), "{said}");
+    assert!(said.contains(alert) && said.contains(why), "{said}");
+    if alert == "certificate_required" {
+        // The server's own certificates are known and good by then.
+        assert_eq!(outcome.fact(&family::PROBE_SSL_VERIFIED), Some(1.0));
+    }
 }
 
 /// The newest PostgreSQL of this system, if there is one.

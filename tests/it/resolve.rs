@@ -23,7 +23,8 @@ async fn resolve(
 ) -> Result<IpAddr, Answer> {
     let mut watch = Stopwatch::default();
     let resolver = Resolver::with_servers(servers);
-    let result = resolver.resolve(host, preference, Deadline::after(budget), &mut watch).await;
+    let result =
+        resolver.resolve((host, None), preference, Deadline::after(budget), &mut watch).await;
     assert!(watch.took(Phase::Resolve).is_some());
     result
 }
@@ -125,6 +126,31 @@ async fn a_dead_or_failing_first_server_does_not_take_the_name_away() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_not_there_is_our_trouble_and_the_next_one_helps() {
+    // Connected to somebody else, it takes nothing from us, and nobody else gets its port meanwhile.
+    let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    gone.connect("127.0.0.1:9").unwrap();
+    let gone = (gone.local_addr().unwrap(), gone);
+    let five = Duration::from_secs(5);
+    let began = Instant::now();
+    for preference in [EITHER, ONLY_V4] {
+        let answer = resolve(vec![gone.0], "a.example", preference, five).await.unwrap_err();
+        assert!(matches!(answer, Answer::Unknown(_)), "{answer}");
+        assert_eq!(answer.reason(), Some("no_resolver"));
+    }
+    assert!(began.elapsed() < five, "nobody was waited for");
+    let good = NameServer::udp(serves(&["192.0.2.1"])).await;
+    let servers = vec![gone.0, good.address];
+    assert_eq!(resolve(servers, "a.example", ONLY_V4, five).await, Ok(ip("192.0.2.1")));
+    // Who is silent was asked.
+    let silent = NameServer::udp(|_| Vec::new()).await;
+    let second = Duration::from_secs(1);
+    let servers = vec![gone.0, silent.address];
+    let answer = resolve(servers, "a.example", ONLY_V4, second).await.unwrap_err();
+    assert_eq!(answer.reason(), Some("resolve_timeout"));
+}
+
+#[tokio::test]
 async fn the_first_server_s_denial_stands() {
     let denies = NameServer::udp(says(ResponseCode::NXDomain)).await;
     let other = NameServer::udp(serves(&["192.0.2.1"])).await;
@@ -141,7 +167,7 @@ async fn nothing_is_remembered() {
     for run in 1..=3 {
         let deadline = Deadline::after(Duration::from_secs(5));
         let mut watch = Stopwatch::default();
-        let found = resolver.resolve("a.example", ONLY_V4, deadline, &mut watch).await;
+        let found = resolver.resolve(("a.example", None), ONLY_V4, deadline, &mut watch).await;
         assert_eq!(found, Ok(ip("192.0.2.1")));
         assert_eq!(server.asked(), run);
     }
@@ -184,7 +210,7 @@ async fn names_of_the_hosts_file_ask_nobody_and_the_file_is_the_system_s() {
     let ask = async |host: &str, preference| {
         let mut watch = Stopwatch::default();
         let deadline = Deadline::after(Duration::from_secs(1));
-        resolver.resolve(host, preference, deadline, &mut watch).await
+        resolver.resolve((host, None), preference, deadline, &mut watch).await
     };
     assert_eq!(ask("A.Example.", EITHER).await, Ok(ip("192.0.2.7")));
     assert_eq!(ask("b", ONLY_V6).await.unwrap_err().reason(), Some("resolve_no_address"));

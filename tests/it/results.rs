@@ -398,8 +398,9 @@ fn what_speaks_of_a_blind_time_makes_nothing_worse() {
     let mut estate = Estate::with(vec![check("a:1")]);
     let id = check("a:1").id;
     drop(estate.record(id, Answer::Pass));
-    let finished = Finished { id, outcome: outcome(estate.now, refused()), early: false };
-    assert!(estate.ledger.hold(finished, estate.now).changes.checks.is_empty());
+    let blind = outcome(estate.now, refused());
+    let changes = estate.ledger.hold(id, blind, None, estate.now);
+    assert!(changes.checks.is_empty());
     assert_eq!(estate.status(id), Status::Up);
     assert_eq!(estate.record(id, refused()).changes.checks[0].to, Status::Down);
 }

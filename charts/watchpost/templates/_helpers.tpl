@@ -76,7 +76,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail (printf "\n\nshards=%d and replicaCount=%d: only one of them may be more than 1. Set replicaCount=1 to split the checks over shards, or shards=1 to run all of them in every pod." (int $v.shards) (int $v.replicaCount)) -}}
 {{- end -}}
 {{- if hasKey $config "watchpost" -}}
-{{- fail "\n\nconfig.watchpost is made by the chart, one per pod: remove it and set the values region and id." -}}
+{{- fail "\n\nconfig.watchpost is made by the chart, one per pod: remove it, set the values region and id, and put its other keys under the value watchpost." -}}
 {{- end -}}
 {{- $keeps := list -}}
 {{- range list "deadman" "heartbeats" "receivers" -}}
@@ -93,6 +93,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- if and (gt $pods 1) $v.id (not (contains "$(POD_NAME)" $v.id)) -}}
 {{- fail (printf "\n\nid=%q would be the id of %d pods: put $(POD_NAME) into it, or leave it empty." $v.id $pods) -}}
+{{- end -}}
+{{- if and $v.hostNetwork (eq (include "watchpost.icmp" .) "pingGroup") -}}
+{{- fail "\n\nhostNetwork=true and icmp.mode=pingGroup: a pod on the host's network may not set net.ipv4.ping_group_range, and Kubernetes would refuse it. Set it on the nodes and icmp.mode=none, or use icmp.mode=netRaw." -}}
 {{- end -}}
 {{- if and $v.beats.ingress.enabled (not $v.beats.enabled) -}}
 {{- fail "\n\nbeats.ingress exposes the beats door, and there is none: set beats.enabled=true." -}}
@@ -113,7 +116,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- $_ := set $mounted .name true -}}
 {{- end -}}
-{{- range (regexFindAll "/run/secrets/watchpost/[^/\"\\s]+" (toJson $config) -1) -}}
+{{- range (regexFindAll "/run/secrets/watchpost/[^/\"\\s]+" (toJson (list $config $v.watchpost)) -1) -}}
 {{- $name := base . -}}
 {{- if not (hasKey $mounted $name) -}}
 {{- fail (printf "\n\nconfig names %s, and no entry of secrets mounts it: add {name: %s, secretName: <an existing Secret>} to secrets." . $name) -}}

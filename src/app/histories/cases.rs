@@ -11,13 +11,17 @@ use super::pagers::{FIRST, Mood, SECOND};
 use super::process::{self, Process};
 use super::world::{LONG, World};
 use crate::book::Book;
-use crate::deadman::{BeatKind, Configured, Kept, Note, SETTLE, Spec, Switchboard};
+use crate::deadman::{
+    Address, Beat, BeatKind, BeatMethod, Configured, Door, Kept, Note, PingId, SETTLE, Spec,
+    Switchboard,
+};
 use crate::model::{Answer, Fault, Notify, Stamp, Status};
 use crate::notify::{Boundary, ByHand, NotifyEvent, Sent, Subject};
 
 /// One job that is expected every minute and may be 20 s late.
 const ONE: [(u64, u64); 1] = [(60, 20)];
 const LIMIT: u64 = 80;
+const JOBS_OF_ALL_LENGTHS: [(u64, u64); 3] = [(60, 20), (120, 60), (300, 120)];
 
 /// A world in which the only job has just beaten for the last time.
 fn silent() -> World {
@@ -192,6 +196,7 @@ fn f6_a_machine_that_slept_pages_when_it_is_still_silent_and_says_that_it_slept(
     has_held(&world);
 }
 
+/// A page that is due, and the end of one whose beat was recorded in time.
 #[test]
 fn f7_a_full_disk_stops_no_page_and_no_end() {
     let mut world = silent();
@@ -199,9 +204,19 @@ fn f7_a_full_disk_stops_no_page_and_no_end() {
     world.set_disk_full(true);
     world.pass_time(120);
     assert_eq!(world.pagers.opened_at(FIRST), [1 + LIMIT]);
+    world.set_disk_full(false);
     world.run_job(0, true);
+    world.pass_time(2);
+    world.set_disk_full(true);
+    world.pass_time(70);
+    assert!(world.pagers.open.is_empty(), "the end of it goes out from memory");
+    // Beats are refused from here on, and that is silence.
+    world.pass_time(LIMIT);
+    assert_eq!(world.pagers.opened_at(FIRST).len(), 2);
+    world.set_disk_full(false);
     world.pass_time(600);
     assert!(world.pagers.open.is_empty());
+    world.check_calm();
     has_held(&world);
 }
 
@@ -255,6 +270,27 @@ fn f10_what_was_accepted_and_lost_is_told_again_within_the_hour() {
     world.pass_time(3_700);
     assert_eq!(world.pagers.opened_at(FIRST).len(), 1);
     has_held(&world);
+}
+
+/// After a reboot, only the wall clock knows how long ago it was told; set back, it must not hold the repeat for ever, nor
+/// what waits for the fallback.
+#[test]
+fn f10_a_clock_that_is_set_back_after_a_reboot_holds_nothing_back() {
+    for mood in [Mood::Drops, Mood::Broken] {
+        let mut world = silent();
+        world.pagers.set(FIRST, mood);
+        world.pass_time(LIMIT + 5);
+        world.reboot(5, None);
+        world.step(-1_800_000_000);
+        if mood == Mood::Drops {
+            world.pagers.set(FIRST, Mood::Good);
+            world.pass_time(3_700);
+        } else {
+            world.pass_time(150);
+        }
+        assert_eq!(world.pagers.open.len(), 1, "{mood:?}");
+        has_held(&world);
+    }
 }
 
 /// Both ways are gone for two hours: the page waits, and is there when one of them is back.
@@ -340,6 +376,147 @@ fn f15_removed_while_open_ends_and_comes_back_anew() {
     assert_eq!(world.pagers.opened_at(FIRST).len(), 1, "no ancient last beat is inherited");
     world.pass_time(60);
     assert_eq!(world.pagers.opened_at(FIRST)[1], added + LIMIT);
+    has_held(&world);
+}
+
+/// Also when a process died between the two: what is gone is gone on disk.
+#[test]
+fn f15_removed_while_nobody_ran_and_added_again_begins_anew() {
+    let mut world = silent();
+    world.pass_time(20);
+    world.kill();
+    world.remove(0);
+    world.start();
+    world.pass_time(3_000);
+    world.kill();
+    world.add_again(0);
+    world.start();
+    let added = world.at;
+    world.pass_time(LIMIT - 1);
+    assert!(world.pagers.opened.is_empty(), "{:?}", world.pagers.opened);
+    world.pass_time(60);
+    assert_eq!(world.pagers.opened_at(FIRST), [added + LIMIT]);
+    has_held(&world);
+}
+
+#[test]
+fn f15_a_rename_keeps_the_deadline_over_a_kill() {
+    let mut world = silent();
+    world.pass_time(20);
+    world.rename(0);
+    world.pass_time(5);
+    world.kill();
+    world.start();
+    world.pass_time(600);
+    assert_eq!(world.pagers.opened_at(FIRST), [1 + LIMIT]);
+    has_held(&world);
+}
+
+/// A rename that no process sees before the next start.
+#[test]
+fn f15_a_rename_while_nobody_runs_keeps_the_deadline() {
+    let mut world = silent();
+    world.pass_time(20);
+    world.kill();
+    world.rename(0);
+    world.pass_time(5);
+    world.start();
+    world.pass_time(600);
+    assert_eq!(world.pagers.opened_at(FIRST), [1 + LIMIT]);
+    has_held(&world);
+}
+
+/// Two switches that take each other's name keep their own beats.
+#[test]
+fn f15_names_that_are_swapped_swap_no_beats() {
+    let at = |second: u64| {
+        let wall = Timestamp::from_second(1_800_000_000 + i64::try_from(second).unwrap()).unwrap();
+        Stamp::new(wall, Duration::from_secs(second))
+    };
+    let uuids = ["c5d1f1e0-8b67-4c5f-9d43-000000000001", "c5d1f1e0-8b67-4c5f-9d43-000000000002"];
+    let configured = |names: [&str; 2]| {
+        let specs =
+            names.into_iter().zip(uuids).map(|(name, uuid)| process::spec(name, uuid, 60, 20));
+        specs.map(|spec| Configured { spec, key: None }).collect::<Vec<_>>()
+    };
+    let mut board =
+        Switchboard::new("here", "boot", configured(["a", "b"]), Kept::default(), at(0));
+    let address =
+        Address { door: Door::Id(PingId::parse(uuids[0]).unwrap()), kind: BeatKind::Success };
+    let beat = Beat {
+        kind: BeatKind::Success,
+        run: None,
+        method: BeatMethod::Post,
+        from: None,
+        body: b"",
+    };
+    board.ping(&address, &beat, at(70)).unwrap();
+    let fails = |board: &mut Switchboard, name: &str| {
+        // Nobody looked for long: beats that wait are given a moment.
+        board.evaluate(name, at(90)).unwrap();
+        matches!(board.evaluate(name, at(96)).unwrap().answer, Answer::Fail(_))
+    };
+    let kept = board.kept();
+    assert!(!fails(&mut board, "a") && fails(&mut board, "b"));
+    assert!(board.reload(configured(["b", "a"]), at(96)).is_empty());
+    assert!(fails(&mut board, "a") && !fails(&mut board, "b"), "the other is silent");
+    let mut later = Switchboard::new("here", "boot", configured(["b", "a"]), kept, at(80));
+    assert!(!fails(&mut later, "b") && fails(&mut later, "a"), "also at a start");
+}
+
+/// The clock says 1970 after a reboot, and the process starts again: what the first one took for the time still holds, also
+/// where the one in between had no reason to doubt it.
+#[test]
+fn f5_a_boot_in_1970_loses_time_once_however_often_we_start() {
+    let mut world = World::new(&JOBS_OF_ALL_LENGTHS);
+    world.run_job(2, false);
+    world.reboot(5, Some(0));
+    world.kill();
+    world.pass_time(321);
+    world.start();
+    world.pass_time(400);
+    assert_eq!(world.pagers.open.len(), 1, "it is told");
+    world.kill();
+    world.start();
+    world.pass_time(300);
+    assert_eq!(world.pagers.open.len(), 1, "and is not over because we started again");
+    has_held(&world);
+}
+
+/// Set to 1970 while nothing has been marked on this boot yet, and started again.
+#[test]
+fn f5_a_step_before_a_restart_moves_no_deadline_of_an_earlier_boot() {
+    let mut world = silent();
+    world.pass_time(10);
+    world.reboot(5, None);
+    world.pass_time(30);
+    world.step(-1_800_000_000);
+    world.kill();
+    world.start();
+    world.pass_time(600);
+    assert_eq!(world.pagers.opened_at(FIRST), [1 + LIMIT]);
+    has_held(&world);
+}
+
+/// The first way is broken, the second was told; then the clock is set back and the process dies while both an episode that
+/// is over and the next one are in the book.
+#[test]
+fn f10_an_open_episode_is_not_taken_for_one_that_is_over() {
+    let mut world = World::new(&ONE);
+    world.pagers.set(FIRST, Mood::Broken);
+    world.reboot(123, None);
+    world.pass_time(179);
+    world.step(-1_800_000_000);
+    world.kill_at(Boundary::Sent);
+    world.beat(0, BeatKind::Fail);
+    world.start();
+    world.spare();
+    world.pass_time(200);
+    assert_eq!(world.pagers.opened_at(SECOND).len(), 2);
+    world.pagers.set(FIRST, Mood::Good);
+    world.run_job(0, true);
+    world.pass_time(4_000);
+    assert!(world.pagers.open.is_empty(), "{:?}", world.pagers.open);
     has_held(&world);
 }
 

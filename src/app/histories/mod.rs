@@ -6,6 +6,7 @@
 mod cases;
 mod pagers;
 mod process;
+mod replay;
 mod world;
 
 use proptest::prelude::*;
@@ -20,10 +21,14 @@ use world::World;
 const JOBS: [(u64, u64); 3] = [(60, 20), (120, 60), (300, 120)];
 /// Longer than the hourly repeat, the longest wait for stable recovery and the slowest retry.
 const CALM: u64 = 3_600 + 1_800 + 2 * world::LONG;
+/// Where nothing is left to wait for after this long, that will do.
+const SHORT_CALM: u64 = 900;
+/// One history in so many has the whole calm all the same.
+const PATIENT: usize = 8;
 /// What happens in one history.
 const EVENTS: usize = 40;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 enum Event {
     Wait(u64),
     Stop(usize),
@@ -42,11 +47,13 @@ enum Event {
     Reload,
     Remove(usize),
     Add(usize),
+    Rename(usize),
     Rotate(u8),
     Pause(usize, u64),
     First(Mood),
     Second(Mood),
     DiskFull(bool),
+    DiskReadOnly(bool),
 }
 
 fn live(world: &mut World, event: &Event) {
@@ -68,11 +75,13 @@ fn live(world: &mut World, event: &Event) {
         Event::Reload => world.reload(),
         Event::Remove(job) => world.remove(*job),
         Event::Add(job) => world.add_again(*job),
+        Event::Rename(job) => world.rename(*job),
         Event::Rotate(key) => world.rotate(format!("key-{key}")),
         Event::Pause(job, seconds) => world.pause(*job, *seconds),
         Event::First(mood) => world.pagers.set(FIRST, *mood),
         Event::Second(mood) => world.pagers.set(SECOND, *mood),
         Event::DiskFull(is_full) => world.set_disk_full(*is_full),
+        Event::DiskReadOnly(is_read_only) => world.set_disk_read_only(*is_read_only),
     }
 }
 
@@ -113,11 +122,13 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Reload),
         1 => job().prop_map(Event::Remove),
         2 => job().prop_map(Event::Add),
+        1 => job().prop_map(Event::Rename),
         1 => (0_u8..3).prop_map(Event::Rotate),
         1 => (job(), 10_u64..900).prop_map(|(job, seconds)| Event::Pause(job, seconds)),
         3 => mood().prop_map(Event::First),
         2 => mood().prop_map(Event::Second),
         1 => any::<bool>().prop_map(Event::DiskFull),
+        1 => prop::sample::select(vec![true, false, false]).prop_map(Event::DiskReadOnly),
     ]
 }
 
@@ -145,11 +156,16 @@ fn tell(world: &World) -> Result<(), TestCaseError> {
 /// The histories that everybody runs. Others are for whoever looks for trouble: a build must not fail by chance.
 const SEED: u64 = 2;
 
-/// Runs many histories: always the same ones, or those of `HISTORIES_SEED=<number>`.
+#[expect(clippy::disallowed_methods, reason = "a test that is to be run as somebody wishes")]
+fn wish(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Runs many histories: always the same ones, or those of `HISTORIES_SEED=<number>`, or as many as `HISTORIES_CASES` says.
 fn run<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    #[expect(clippy::disallowed_methods, reason = "a test that is to be run again as it was")]
-    let chosen = std::env::var("HISTORIES_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = chosen.unwrap_or(SEED);
+    let number = |name| wish(name).and_then(|text| text.parse::<u64>().ok());
+    let seed = number("HISTORIES_SEED").unwrap_or(SEED);
+    let cases = number("HISTORIES_CASES").and_then(|it| it.try_into().ok()).unwrap_or(cases);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -157,6 +173,22 @@ fn run<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(
         Config { cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
     let result = TestRunner::new_with_rng(config, rng).run(&strategy, test);
     result.unwrap_or_else(|failure| panic!("HISTORIES_SEED={seed}: {failure}"));
+}
+
+/// Everything is well again, for long.
+fn calm_down(world: &mut World, is_patient: bool) {
+    world.pagers.set(FIRST, Mood::Good);
+    world.pagers.set(SECOND, Mood::Good);
+    world.set_disk_full(false);
+    world.set_disk_read_only(false);
+    // A process that is to die at once dies once more.
+    world.start();
+    world.spare();
+    world.pass_time(SHORT_CALM);
+    if is_patient || !world.is_settled() {
+        world.pass_time(CALM - SHORT_CALM);
+    }
+    world.check_calm();
 }
 
 /// If a switch was silent for longer than its limit and a bound, and no maintenance covered it, somebody was told, whatever
@@ -169,14 +201,7 @@ fn silence_is_told_whatever_else_happens() {
             live(&mut world, event);
             tell(&world)?;
         }
-        world.pagers.set(FIRST, Mood::Good);
-        world.pagers.set(SECOND, Mood::Good);
-        world.set_disk_full(false);
-        // A process that is to die at once dies once more.
-        world.start();
-        world.spare();
-        world.pass_time(CALM);
-        world.check_calm();
+        calm_down(&mut world, events.len() % PATIENT == 0);
         tell(&world)
     });
 }
@@ -184,7 +209,7 @@ fn silence_is_told_whatever_else_happens() {
 /// The mirror: nobody is told while beats arrive in time, however the wall clock moves and whatever is reloaded.
 #[test]
 fn nobody_is_told_while_beats_arrive_in_time() {
-    run(500, prop::collection::vec(quiet_event(), 1..EVENTS), |events| {
+    run(1_000, prop::collection::vec(quiet_event(), 1..EVENTS), |events| {
         let mut world = World::new(&JOBS);
         for event in &events {
             live(&mut world, event);

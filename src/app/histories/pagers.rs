@@ -27,6 +27,9 @@ pub(super) enum Mood {
 }
 
 impl Mood {
+    pub(super) const ALL: [Self; 7] =
+        [Self::Good, Self::Broken, Self::Busy, Self::Hole, Self::Mute, Self::Drops, Self::Refuses];
+
     /// Whether a page comes through, if late.
     pub(super) const fn hears(self) -> bool {
         matches!(self, Self::Good | Self::Mute)
@@ -46,24 +49,42 @@ pub(super) struct Heard {
     pub(super) number: u64,
 }
 
+/// Where an incident lives: a vendor merges by dedup key within what one routing key leads to, and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot {
+    pub(super) receiver: String,
+    pub(super) key: String,
+    route: String,
+}
+
+impl Slot {
+    fn of(row: &Outbox, route: &Secret) -> Self {
+        // The second way has one address and no keys.
+        let route = if row.receiver == FIRST { route.reveal().to_owned() } else { String::new() };
+        Self { receiver: row.receiver.clone(), key: row.key.clone(), route }
+    }
+}
+
+/// An incident that people see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Incident {
+    pub(super) name: String,
+    /// Its end was accepted and lost: whoever fails anew must be told anew.
+    pub(super) is_over: bool,
+    /// Nobody can end it but a person.
+    pub(super) is_orphan: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Pagers {
     moods: BTreeMap<&'static str, Mood>,
     /// The routing key of the first receiver, as configured now.
     pub(super) routing_key: String,
     pub(super) ledger: Vec<Heard>,
-    /// Incidents that people see: by receiver and dedup key, with the routing key that opened each and its name.
-    pub(super) open: BTreeMap<(String, String), (String, String)>,
+    /// Incidents that people see.
+    pub(super) open: BTreeMap<Slot, Incident>,
     /// Incidents that were opened: when, at which receiver, about whom.
     pub(super) opened: Vec<(u64, String, String)>,
-    /// What went wrong at a vendor's side of the contract.
-    pub(super) broken: Vec<String>,
-    /// Ends that a vendor accepted and lost: nobody tells them again.
-    pub(super) lost_ends: Vec<(String, String)>,
-    /// Ends that were refused with the key that opened: the present one may be tried then.
-    refused_ends: Vec<(String, String)>,
-    /// Which key opened an incident could not be written down.
-    pub(super) forget_keys: bool,
     pub(super) attempts: usize,
 }
 
@@ -78,10 +99,6 @@ impl Pagers {
             ledger: Vec::new(),
             open: BTreeMap::new(),
             opened: Vec::new(),
-            broken: Vec::new(),
-            lost_ends: Vec::new(),
-            refused_ends: Vec::new(),
-            forget_keys: false,
             attempts: 0,
         }
     }
@@ -108,7 +125,7 @@ impl Pagers {
     }
 
     pub(super) fn is_open(&self, key: &str) -> bool {
-        self.open.keys().any(|(_, open)| open == key)
+        self.open.iter().any(|(slot, incident)| slot.key == key && !incident.is_over)
     }
 
     /// When incidents were opened at a receiver.
@@ -132,8 +149,11 @@ impl Pagers {
                 Sent::Retry { why: text("no answer in 10 s"), after: None }
             }
             Mood::Drops => {
-                if row.kind.ends() {
-                    self.lost_ends.push((row.receiver.clone(), row.key.clone()));
+                if row.kind.ends()
+                    && let Some(incident) = self.open.get_mut(&Slot::of(row, &used))
+                {
+                    incident.is_over = true;
+                    incident.is_orphan = true;
                 }
                 Sent::Delivered { route: Some(used), partly: None }
             }
@@ -144,8 +164,9 @@ impl Pagers {
                 Sent::Retry { why: text("status 429"), after }
             }
             Mood::Refuses => {
-                if row.kind.ends() {
-                    self.refused_ends.push((row.receiver.clone(), row.key.clone()));
+                // The present key is tried instead of the one that opened, and may lead elsewhere.
+                if let Some(incident) = self.open.get_mut(&Slot::of(row, &used)) {
+                    incident.is_orphan = true;
                 }
                 Sent::Refused { why: text("status 400") }
             }
@@ -155,21 +176,26 @@ impl Pagers {
     fn hear(&mut self, row: &Outbox, route: &Secret, at: u64) {
         let field = |name: &str| row.payload.get(name).cloned().unwrap_or_default();
         let name = field("name").as_str().unwrap_or_default().to_owned();
-        let slot = (row.receiver.clone(), row.key.clone());
+        let slot = Slot::of(row, route);
         let route = route.reveal().to_owned();
         if row.kind.ends() {
-            if let Some((opened_with, _)) = self.open.get(&slot)
-                && *opened_with != route
-                && row.receiver == FIRST
-                && !self.forget_keys
-                && !self.refused_ends.contains(&slot)
-            {
-                self.broken.push(format!("{name}: opened with {opened_with}, ended with {route}"));
-            }
             self.open.remove(&slot);
-        } else if let Entry::Vacant(vacant) = self.open.entry(slot) {
-            vacant.insert((route.clone(), name.clone()));
-            self.opened.push((at, row.receiver.clone(), name.clone()));
+        } else {
+            match self.open.entry(slot) {
+                Entry::Occupied(mut occupied) => {
+                    // Told anew, so its end will be told as well.
+                    let incident = occupied.get_mut();
+                    (incident.is_over, incident.is_orphan) = (false, false);
+                }
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Incident {
+                        name: name.clone(),
+                        is_over: false,
+                        is_orphan: false,
+                    });
+                    self.opened.push((at, row.receiver.clone(), name.clone()));
+                }
+            }
         }
         self.ledger.push(Heard {
             at,

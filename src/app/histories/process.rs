@@ -89,9 +89,14 @@ impl Process {
         let meter = Meter::new(&Registry::new());
         let boot_id = book.moment(now).boot_id;
         let configured = configuration.configured();
-        let board = Switchboard::new("here", boot_id, configured, web::kept(&book), now);
+        let kept = web::kept(&book);
+        let mut gone: Vec<String> = kept.states.keys().cloned().collect();
+        let board = Switchboard::new("here", boot_id, configured, kept, now);
+        gone.retain(|name| board.spec(name).is_none());
         let beats = Beats::new(board, book.clone(), meter);
         beats.keep_changed();
+        beats.forget(&gone);
+        beats.know_probes([]);
         let (handle, notifier) = ByHand::start(&book, receivers(), now);
         let identity = Identity { watchpost: "here".into(), region: None };
         let mut ledger = Ledger::new(Board::new(), identity);

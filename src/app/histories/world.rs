@@ -9,13 +9,13 @@ use jiff::Timestamp;
 
 use super::pagers::Pagers;
 use super::process::{Configuration, Killed, Process, spec};
-use crate::book::{Book, EpisodeState, NoteKind, Outbox, Row, Write};
+use crate::book::{Book, Episode, EpisodeState, NoteKind, Outbox, Row, Write};
 use crate::deadman::{BeatKind, SETTLE, Wanted};
 use crate::model::Stamp;
 use crate::notify::{Boundary, Subject, dedup_key};
 
 /// Between two looks while nothing is due. A longer gap would count as a suspend.
-pub(super) const LONGEST_STEP: u64 = 15;
+pub(super) const LONGEST_STEP: u64 = 19;
 /// When the wall clock is right, the world's second 0 is this one of the Unix epoch.
 const WALL: i64 = 1_800_000_000;
 /// The machine had been up for this long.
@@ -36,6 +36,8 @@ const REPEAT: u64 = 3_600;
 pub(super) struct Job {
     pub(super) uuid: String,
     pub(super) name: String,
+    /// The dedup key of its pages.
+    key: String,
     pub(super) interval: u64,
     pub(super) grace: u64,
     /// It beats by itself.
@@ -53,6 +55,24 @@ pub(super) struct Job {
     may_have_failed: bool,
     started: Option<u64>,
     paused_until: u64,
+    longest_pause: u64,
+    /// Nobody is told before then. Earlier than `paused_until` where the pause may be over or forgotten.
+    silent_until: u64,
+    gone: Gone,
+    /// How often it took another name, and when it did last: people are told anew then.
+    renames: u32,
+    renamed: u64,
+}
+
+/// How far it is known that a switch was removed from the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// It was not, or no process has seen it.
+    No,
+    /// A process has seen it and could not write it down: with that process it is forgotten.
+    Seen,
+    /// What was kept of it is deleted.
+    ForGood,
 }
 
 impl Job {
@@ -64,18 +84,23 @@ impl Job {
     fn bad_since(&self, at: u64) -> Option<u64> {
         let base = self.armed.max(self.sent.unwrap_or_default());
         let silent = Some(base + self.limit()).filter(|limit| *limit <= at);
-        [silent, self.failed].into_iter().flatten().min().map(|since| since.max(self.paused_until))
+        let since = [silent, self.failed].into_iter().flatten().min()?;
+        Some(since.max(self.paused_until).max(self.renamed))
+    }
+
+    /// From when its silence counts.
+    fn base(&self) -> u64 {
+        self.armed.max(self.confirmed.unwrap_or_default())
     }
 
     /// Whether its switch has any right to fail.
-    fn may_be_bad(&self, at: u64) -> bool {
-        let base = self.armed.max(self.confirmed.unwrap_or_default());
-        let overran = self.started.is_some_and(|started| at + 1 >= started + self.grace);
-        at + 1 >= base + self.limit() || self.may_have_failed || overran
-    }
-
-    pub(super) fn key(&self) -> String {
-        dedup_key(&Subject::deadman(&*self.name), None)
+    fn may_be_bad(&self, at: u64, doubt: Doubt) -> bool {
+        let later = at + 1 + doubt.drift;
+        let overran = self
+            .started
+            .is_some_and(|started| later >= started + self.grace || started < doubt.since);
+        let is_silent = later >= self.base() + self.limit() || self.base() < doubt.since;
+        is_silent || self.may_have_failed || overran
     }
 }
 
@@ -84,6 +109,23 @@ impl Job {
 struct Disk {
     rows: Vec<Row>,
     is_full: bool,
+    is_read_only: bool,
+}
+
+impl Disk {
+    /// Nothing more can be written; what is there is read.
+    const fn is_stuck(&self) -> bool {
+        self.is_full || self.is_read_only
+    }
+}
+
+/// How sure the times of earlier boots are: only the wall clock leads there.
+#[derive(Debug, Clone, Copy, Default)]
+struct Doubt {
+    /// Of what happened before, nobody knows for how long ago it was.
+    since: u64,
+    /// How far the wall clock had drifted when it was last trusted, in seconds.
+    drift: u64,
 }
 
 pub(super) struct World {
@@ -102,11 +144,10 @@ pub(super) struct World {
     /// Until when nobody could be told, something was not as it should be, and an event may have been lost.
     troubled: u64,
     disturbed: u64,
-    lossy: u64,
-    /// The wall clock lied over a reboot: ages are not known.
-    is_clock_suspect: bool,
-    /// Pages whose end cannot be known any more.
-    orphans: Vec<String>,
+    lossy: Option<u64>,
+    doubt: Doubt,
+    /// How the clocks stand on this boot could be written down.
+    is_anchored: bool,
     pub(super) violations: Vec<String>,
     pub(super) decided: Vec<Outbox>,
 }
@@ -114,7 +155,7 @@ pub(super) struct World {
 impl World {
     /// Jobs by interval and grace, beating, and a process that listens.
     pub(super) fn new(jobs: &[(u64, u64)]) -> Self {
-        let jobs: Vec<Job> = jobs.iter().enumerate().map(|(i, times)| job(i, *times)).collect();
+        let jobs: Vec<Job> = jobs.iter().enumerate().map(|(i, times)| fresh(i, *times)).collect();
         let configuration = Configuration { specs: Vec::new(), routing_key: "key-0".into() };
         let mut world = Self {
             at: 0,
@@ -129,9 +170,9 @@ impl World {
             die_at: None,
             troubled: 0,
             disturbed: 0,
-            lossy: 0,
-            is_clock_suspect: false,
-            orphans: Vec::new(),
+            lossy: None,
+            doubt: Doubt::default(),
+            is_anchored: true,
             violations: Vec::new(),
             decided: Vec::new(),
         };
@@ -176,6 +217,11 @@ impl World {
         for job in self.jobs.iter_mut().filter(|job| job.configured && !job.is_armed_for_good) {
             job.armed = self.at;
         }
+        if !self.is_anchored && self.was_set {
+            // Each process on this boot has to begin anew: the one before could not say what it took for the time.
+            self.doubt_ages();
+        }
+        self.see_removals();
         let mut process = start(book, &self.configuration);
         process.die_at = self.die_at.take();
         self.process = Some(process);
@@ -192,19 +238,55 @@ impl World {
     /// Only what was on the disk when it was last looked at is there.
     fn bury(&mut self) {
         let Some(process) = self.process.take() else { return };
-        if self.disk.is_full {
+        if self.disk.is_stuck() {
             // An end that was told meanwhile is in no book: what fails again is told with the hourly repeat.
-            self.lossy = self.at;
-            // What was told and is in no book: nobody will know that it is to be ended.
-            let kept = self.disk.rows.iter().filter_map(|row| match row {
-                Row::Episodes(episode) => Some(episode.id.clone()),
-                _ => None,
-            });
-            let kept: Vec<String> = kept.collect();
-            let lost = process.book.episodes().into_iter().filter(|e| !kept.contains(&e.id));
-            self.orphans.extend(lost.map(|episode| episode.key));
+            self.lossy = Some(self.at);
+            self.orphan_what_is_lost(&process.book);
+        }
+        for job in self.jobs.iter_mut().filter(|job| job.gone == Gone::Seen) {
+            job.gone = Gone::No;
         }
         self.disturbed = self.disturbed.max(self.at);
+    }
+
+    /// What was told and is in no book, or not with which key: nobody will know how it is to be ended.
+    fn orphan_what_is_lost(&mut self, book: &Book) {
+        let kept: BTreeMap<&str, Option<&str>> = self
+            .disk
+            .rows
+            .iter()
+            .filter_map(|row| match row {
+                Row::Episodes(episode) => Some((&*episode.id, episode.route.as_deref())),
+                _ => None,
+            })
+            .collect();
+        let is_lost =
+            |e: &Episode| kept.get(&*e.id).is_none_or(|route| *route != e.route.as_deref());
+        let told = book.episodes().into_iter().filter(is_lost).map(|e| (e.receiver, e.key));
+        // An end that nobody took yet, of an episode that may be forgotten already.
+        let ends = book.outbox().into_iter().filter(|row| row.kind.ends());
+        let lost: Vec<_> = told.chain(ends.map(|row| (row.receiver, row.key))).collect();
+        for (slot, incident) in &mut self.pagers.open {
+            let is_it =
+                |(receiver, key): &(String, String)| slot.receiver == *receiver && slot.key == *key;
+            incident.is_orphan |= lost.iter().any(is_it);
+        }
+    }
+
+    /// Nobody knows how long ago what happened before was: it counts as just now.
+    fn doubt_ages(&mut self) {
+        self.doubt.since = self.at;
+        for job in &mut self.jobs {
+            job.sent = job.sent.max(Some(self.at));
+            job.silent_until = 0;
+        }
+    }
+
+    fn see_removals(&mut self) {
+        let can_write = !self.disk.is_stuck();
+        for job in self.jobs.iter_mut().filter(|job| !job.configured && job.gone != Gone::ForGood) {
+            job.gone = if can_write { Gone::ForGood } else { Gone::Seen };
+        }
     }
 
     pub(super) fn kill_at(&mut self, boundary: Boundary) {
@@ -230,21 +312,27 @@ impl World {
         self.kill();
         self.wait_without(down);
         self.boots.push(self.at);
+        self.is_anchored = false;
         if self.was_set || wall.is_some() {
-            self.is_clock_suspect = true;
-            for job in &mut self.jobs {
-                job.sent = job.sent.max(Some(self.at));
-                job.failed = None;
-                // Nobody knows how much of the pause went by.
-                if job.paused_until > self.at - down {
-                    job.paused_until += down;
-                }
-            }
+            self.prolong_pauses();
+        } else {
+            self.doubt.drift += self.off.unsigned_abs().div_ceil(1_000);
         }
         self.off =
             wall.map_or(0, |wall| (wall - WALL) * 1_000 - i64::try_from(self.at * 1_000).unwrap());
         self.was_set |= wall.is_some();
         self.start();
+    }
+
+    /// Time counts as none from the newest mark on. That is the pause itself, at worst: then it begins once more.
+    fn prolong_pauses(&mut self) {
+        let bases = self.jobs.iter().filter(|job| job.configured).map(Job::base);
+        let newest = bases.max().unwrap_or_default();
+        for job in self.jobs.iter_mut().filter(|job| job.longest_pause > 0) {
+            if self.was_set || job.paused_until > newest {
+                job.paused_until = job.paused_until.max(self.at + job.longest_pause);
+            }
+        }
     }
 
     /// Somebody sets the clock.
@@ -278,7 +366,7 @@ impl World {
     }
 
     fn copy_disk(&mut self) {
-        if let Some(process) = self.process.as_ref().filter(|_| !self.disk.is_full) {
+        if let Some(process) = self.process.as_ref().filter(|_| !self.disk.is_stuck()) {
             self.disk.rows = rows(&process.book);
         }
     }
@@ -288,11 +376,14 @@ impl World {
         if self.process.as_ref().is_some_and(|process| process.die_at.is_some()) {
             self.copy_disk();
         }
-        if self.process.is_some() && !self.disk.is_full {
-            for job in self.jobs.iter_mut().filter(|job| job.configured) {
-                job.is_armed_for_good = true;
-            }
+        if self.process.is_none() || self.disk.is_stuck() {
+            return;
         }
+        self.is_anchored = true;
+        for job in &mut self.jobs {
+            job.is_armed_for_good |= job.configured;
+        }
+        self.see_removals();
     }
 
     /// What the owner and the notifier do when they are woken.
@@ -317,7 +408,7 @@ impl World {
             process.dies_at(Boundary::Decided)?;
             self.check_decisions(&writes);
             drop(process.book.write(writes));
-            if is_dying && !self.disk.is_full {
+            if is_dying && !self.disk.is_stuck() {
                 self.disk.rows = rows(&process.book);
             }
             self.check_episodes(&process.book);
@@ -326,7 +417,7 @@ impl World {
         let (disk, at) = (&mut self.disk, self.at);
         process.send(&mut self.pagers, at, now, |book, writes| {
             drop(book.write(writes));
-            if is_dying && !disk.is_full {
+            if is_dying && !disk.is_stuck() {
                 disk.rows = rows(book);
             }
         })
@@ -361,40 +452,39 @@ impl World {
             let job = &mut self.jobs[index];
             if job.runs && job.next <= self.at {
                 job.next = self.at + job.interval;
-                self.beat(index, BeatKind::Success);
+                self.send(index, BeatKind::Success);
             }
         }
     }
 
     pub(super) fn beat(&mut self, index: usize, kind: BeatKind) {
+        self.send(index, kind);
+        self.turn();
+    }
+
+    /// A beat that is judged with the next turn.
+    fn send(&mut self, index: usize, kind: BeatKind) {
         let now = self.now();
         let Some(process) = &self.process else { return };
+        // Answered with 503: it does not count.
+        if self.disk.is_stuck() {
+            return;
+        }
         let job = &mut self.jobs[index];
+        if !job.configured {
+            return;
+        }
         process.beat(&job.uuid, kind, now);
-        let is_confirmed = !self.disk.is_full;
-        match kind {
-            BeatKind::Start => job.started = Some(self.at),
-            BeatKind::Success => {
-                job.sent = Some(self.at);
-                job.failed = None;
-                if is_confirmed {
-                    job.confirmed = Some(self.at);
-                    job.may_have_failed = false;
-                    job.started = None;
-                }
-            }
-            _ => {
-                job.sent = Some(self.at);
-                job.may_have_failed = true;
-                if is_confirmed {
-                    job.confirmed = Some(self.at);
-                    job.failed = Some(self.at);
-                    job.started = None;
-                }
-            }
+        if kind == BeatKind::Start {
+            job.started = Some(self.at);
+        } else {
+            job.sent = Some(self.at);
+            job.confirmed = Some(self.at);
+            job.started = None;
+            job.may_have_failed = kind != BeatKind::Success;
+            job.failed = job.may_have_failed.then_some(self.at);
         }
         self.sync();
-        self.turn();
     }
 
     pub(super) fn run_job(&mut self, index: usize, runs: bool) {
@@ -404,7 +494,7 @@ impl World {
 
     pub(super) fn pause(&mut self, index: usize, seconds: u64) {
         let now = self.now();
-        if self.disk.is_full {
+        if self.disk.is_stuck() {
             return;
         }
         let Some(process) = &self.process else { return };
@@ -418,6 +508,8 @@ impl World {
         if process.beats.board().pause(&job.name, wanted, now).is_ok() {
             process.keep_pauses();
             job.paused_until = job.paused_until.max(self.at + seconds);
+            job.longest_pause = job.longest_pause.max(seconds);
+            job.silent_until = job.silent_until.max(self.at + seconds);
         }
         self.sync();
         self.turn();
@@ -435,27 +527,64 @@ impl World {
         }
     }
 
-    /// Seen by a process that can write it down; what a restart makes of it is a case of its own.
+    /// Taken out of the configuration, whether or not a process sees it and can write it down.
     pub(super) fn remove(&mut self, index: usize) {
-        if self.process.is_none() || self.disk.is_full {
+        if !self.jobs[index].configured {
             return;
         }
         self.jobs[index].configured = false;
-        self.jobs[index].may_have_failed |= self.disk.is_full;
+        self.reload();
+        if self.process.is_some() {
+            self.see_removals();
+        }
+    }
+
+    /// Put back. Where nobody has seen that it was gone it goes on; else it begins anew.
+    pub(super) fn add_again(&mut self, index: usize) {
+        let at = self.at;
+        let job = &mut self.jobs[index];
+        if job.configured {
+            return;
+        }
+        job.configured = true;
+        if job.gone != Gone::No {
+            let fresh = fresh(index, (job.interval, job.grace));
+            // What could not be deleted comes back with the next process: it was silent for longer, or is paused.
+            let may_come_back = job.gone == Gone::Seen;
+            let paused = (job.paused_until, job.longest_pause);
+            let (paused_until, longest_pause) = if may_come_back { paused } else { (0, 0) };
+            let (name, key) = (std::mem::take(&mut job.name), std::mem::take(&mut job.key));
+            let (runs, next, renames) = (job.runs, job.next, job.renames);
+            let may_have_failed = may_come_back;
+            *job = Job {
+                name,
+                key,
+                runs,
+                next,
+                renames,
+                armed: at,
+                may_have_failed,
+                paused_until,
+                longest_pause,
+                ..fresh
+            };
+        }
         self.reload();
     }
 
-    pub(super) fn add_again(&mut self, index: usize) {
-        let at = self.at;
-        let fresh = job(index, (self.jobs[index].interval, self.jobs[index].grace));
+    /// Another name under the same uuid. A pause belongs to a name, and names do not come back.
+    pub(super) fn rename(&mut self, index: usize) {
         let job = &mut self.jobs[index];
-        if job.configured || self.process.is_none() || self.disk.is_full {
+        if !job.configured {
             return;
         }
-        let (name, runs, next) = (std::mem::take(&mut job.name), job.runs, job.next);
-        // While the disk is full, the old state cannot be deleted.
-        let may_have_failed = self.disk.is_full || job.may_have_failed;
-        *job = Job { name, runs, next, armed: at, may_have_failed, ..fresh };
+        job.renames += 1;
+        job.renamed = self.at;
+        job.name = format!("job-{index}-{}", job.renames);
+        job.key = key_of(&job.name);
+        job.paused_until = job.paused_until.min(self.at);
+        job.longest_pause = 0;
+        job.silent_until = 0;
         self.reload();
     }
 
@@ -470,7 +599,12 @@ impl World {
     pub(super) fn set_disk_full(&mut self, is_full: bool) {
         self.copy_disk();
         self.disk.is_full = is_full;
-        self.pagers.forget_keys |= is_full;
+        self.sync();
+    }
+
+    pub(super) fn set_disk_read_only(&mut self, is_read_only: bool) {
+        self.copy_disk();
+        self.disk.is_read_only = is_read_only;
         self.sync();
     }
 
@@ -485,30 +619,30 @@ impl World {
         if self.process.is_none() || !self.pagers.somebody_hears() {
             self.troubled = at;
         }
-        if self.process.is_none() || self.disk.is_full {
+        if self.process.is_none() || self.disk.is_stuck() {
             self.disturbed = self.disturbed.max(at);
         }
         if !self.pagers.all_good() {
             self.disturbed = at + RETRY_AFTER;
         }
         if self.pagers.loses() {
-            self.lossy = at;
+            self.lossy = Some(at);
         }
-        self.violations.append(&mut self.pagers.broken);
         if !self.violations.is_empty() {
             return;
         }
         let mut unheard = Vec::new();
         for job in self.jobs.iter().filter(|job| job.configured && job.paused_until <= at) {
             let Some(since) = job.bad_since(at) else { continue };
-            let bound = if self.lossy > 0 && self.lossy + LONG + REPEAT > since {
-                since.max(self.lossy).max(self.troubled) + REPEAT + LONG
-            } else if self.disturbed + LONGEST_STEP < since && !self.is_clock_suspect {
-                since + SHORT
+            let lossy = self.lossy.filter(|lossy| lossy + LONG + REPEAT > since);
+            let bound = if let Some(lossy) = lossy {
+                since.max(lossy).max(self.troubled) + REPEAT + LONG
+            } else if self.disturbed + LONGEST_STEP < since && job.base() >= self.doubt.since {
+                since + SHORT + self.doubt.drift
             } else {
                 since.max(self.troubled) + LONG
             };
-            if at > bound && !self.pagers.is_open(&job.key()) {
+            if at > bound && !self.pagers.is_open(&job.key) {
                 unheard.push(format!("{} fails since {since} s and nobody was told", job.name));
             }
         }
@@ -535,13 +669,26 @@ impl World {
         }
         for row in triggers {
             let is_stand_in = row.episode.as_ref().is_some_and(|id| stand_ins.contains(id));
-            let job = self.jobs.iter().find(|job| job.key() == row.key);
-            let is_just = job.is_none_or(|job| job.may_be_bad(self.at));
-            if !is_stand_in && !is_just && !self.is_clock_suspect && !self.was_told(&row) {
-                let name = job.map(|job| job.name.clone()).unwrap_or_default();
-                self.fail(&format!("{name} is well and somebody is told"));
+            if !is_stand_in && !self.was_told(&row) {
+                self.check_cause(&row);
             }
             self.decided.push(row);
+        }
+    }
+
+    fn check_cause(&mut self, row: &Outbox) {
+        let name = row.payload.get("name").and_then(|name| name.as_str()).unwrap_or_default();
+        let Some(job) = self.jobs.iter().find(|job| job.configured && job.key == row.key) else {
+            if name.starts_with("job-") {
+                self.fail(&format!("{name} is not configured and somebody is told"));
+            }
+            return;
+        };
+        let is_paused = self.at + 1 + self.doubt.drift < job.silent_until;
+        if !job.may_be_bad(self.at, self.doubt) {
+            self.fail(&format!("{name} is well and somebody is told"));
+        } else if is_paused {
+            self.fail(&format!("{name} is paused and somebody is told"));
         }
     }
 
@@ -562,6 +709,31 @@ impl World {
         }
     }
 
+    /// Whether nothing is left that a longer calm would end.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_idle = self.process.as_ref().is_some_and(|p| p.book.outbox().is_empty());
+        let fails =
+            |job: &Job| job.configured && job.bad_since(self.at).is_some_and(|s| s <= self.at);
+        let are_told = self.jobs.iter().filter(|job| fails(job));
+        let mut are_told = are_told.map(|job| self.pagers.is_open(&job.key));
+        let paused = self.jobs.iter().any(|job| job.paused_until > self.at);
+        is_idle && !paused && are_told.all(|is_told| is_told) && self.still_open().is_empty()
+    }
+
+    /// Incidents that should have ended.
+    fn still_open(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (slot, incident) in &self.pagers.open {
+            let job = self.jobs.iter().find(|job| job.configured && job.key == slot.key);
+            let fails = job.is_some_and(|job| job.may_be_bad(self.at, self.doubt));
+            if !fails && !incident.is_orphan {
+                let (receiver, name) = (&slot.receiver, &incident.name);
+                wrong.push(format!("{receiver} was never told that {name} is over"));
+            }
+        }
+        wrong
+    }
+
     /// After a long calm: whoever fails is told of, whoever is well is not, and nothing is under way.
     pub(super) fn check_calm(&mut self) {
         let mut wrong = Vec::new();
@@ -574,25 +746,23 @@ impl World {
                 row.last_error
             )
         }));
-        for (slot, (_, name)) in &self.pagers.open {
-            let (receiver, key) = slot;
-            let job = self.jobs.iter().find(|job| job.configured && job.key() == *key);
-            let fails = job.is_some_and(|job| job.may_be_bad(self.at));
-            let is_lost = self.pagers.lost_ends.contains(slot) || self.orphans.contains(key);
-            if !fails && !is_lost {
-                wrong.push(format!("{receiver} was never told that {name} is over"));
-            }
-        }
+        wrong.extend(self.still_open());
         for what in wrong {
             self.fail(&what);
         }
     }
 }
 
-fn job(index: usize, (interval, grace): (u64, u64)) -> Job {
+fn key_of(name: &str) -> String {
+    dedup_key(&Subject::deadman(name), None)
+}
+
+fn fresh(index: usize, (interval, grace): (u64, u64)) -> Job {
+    let name = format!("job-{index}");
     Job {
         uuid: format!("c5d1f1e0-8b67-4c5f-9d43-{index:012}"),
-        name: format!("job-{index}"),
+        key: key_of(&name),
+        name,
         interval,
         grace,
         runs: true,
@@ -606,6 +776,11 @@ fn job(index: usize, (interval, grace): (u64, u64)) -> Job {
         may_have_failed: false,
         started: None,
         paused_until: 0,
+        longest_pause: 0,
+        silent_until: 0,
+        gone: Gone::No,
+        renames: 0,
+        renamed: 0,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::quoted;
-use crate::deadman::timing::{RESEND_DELAY, RouteTiming, Shown};
+use crate::deadman::timing::{PEER_TIMEOUT, RESEND_DELAY, RouteTiming, Shown};
 use crate::deadman::{Spec, WatchdogSpec};
 
 /// Where things are.
@@ -26,6 +26,7 @@ fn timing(watchdog: &WatchdogSpec) -> RouteTiming {
         group_interval: Duration::ZERO,
         repeat_interval: Duration::ZERO,
         peers: watchdog.alertmanagers.len().max(1),
+        peer_timeout: PEER_TIMEOUT,
     });
     told.fastest()
 }

@@ -30,6 +30,7 @@ pub fn parse(source: impl Into<Arc<Source>>, problems: &mut Problems) -> Option<
         anchors: HashMap::new(),
         nodes: 0,
         copied: 0,
+        anchored: 0,
         secrets: Vec::new(),
         end: (1, 1),
     };
@@ -62,6 +63,7 @@ struct Builder<'a> {
     anchors: HashMap<usize, Anchor>,
     nodes: usize,
     copied: usize,
+    anchored: usize,
     secrets: Vec<Extent>,
     /// Where the last event ended.
     end: (usize, usize),
@@ -143,6 +145,12 @@ impl<'a> Builder<'a> {
         let node = Node { kind, at: self.position(span), secret };
         if anchor > 0 {
             let (nodes, height) = (node.count(), node.height());
+            self.anchored += nodes;
+            // Anchors inside of anchors keep the same values again and again.
+            if self.anchored > MAX_NODES {
+                let what = format!("anchors mark more than {MAX_NODES} values");
+                return Err(Box::new(self.stop(what, span)));
+            }
             let extent = self.extent(span);
             self.anchors.insert(anchor, Anchor { node: node.clone(), nodes, height, extent });
         }
@@ -301,6 +309,9 @@ fn syntax_hint(info: &str, line: &str) -> Option<&'static str> {
     }
     if info.contains("unknown anchor") {
         return Some("an anchor (&name) must stand before the alias (*name) that uses it");
+    }
+    if line.contains('\t') {
+        return Some("write spaces instead of tabs");
     }
     if line.contains(": %") || line.contains(": @") || line.contains(": `") {
         return Some("put a text that starts with such a sign in quotes");

@@ -180,7 +180,9 @@ impl Source {
         let first = number.saturating_sub(LOOK_BACK).max(1);
         for above in (first..number).rev().map(|above| self.line(above)) {
             let blank = above.trim().is_empty();
-            let item = line.trim_start().starts_with('-') && indent(above) == level;
+            let is_item = |line: &str| line.trim_start().starts_with('-');
+            // An item may stand right below its key; what is above another item is its sibling.
+            let item = is_item(line) && !is_item(above) && indent(above) == level;
             if blank || (indent(above) >= level && !item) {
                 continue;
             }

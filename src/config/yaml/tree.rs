@@ -129,14 +129,13 @@ impl Node {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    /// For taking a part out to expand or decode it on its own.
-    pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
-        match &mut self.kind {
-            Kind::Mapping(entries) => {
-                entries.iter_mut().find(|entry| entry.name() == key).map(|entry| &mut entry.value)
-            }
-            _ => None,
-        }
+    /// The values of a mapping by key, for expanding or changing each on its own.
+    pub fn sections(&mut self) -> impl Iterator<Item = (&str, &mut Self)> {
+        let entries = match &mut self.kind {
+            Kind::Mapping(entries) => entries.as_mut_slice(),
+            _ => &mut [],
+        };
+        entries.iter_mut().map(|Entry { key, value }| (key.text().unwrap_or_default(), value))
     }
 
     pub fn key_at(&self, key: &str) -> Option<&Position> {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::Protocol;
 use super::tap::Seen;
 use crate::model::{Answer, Fault, Unknown};
 
@@ -12,14 +13,20 @@ use crate::model::{Answer, Fault, Unknown};
 const QUOTED_CHARS: usize = 60;
 
 /// The head of the answer did not arrive.
-pub(super) fn head_failed(error: &hyper::Error, seen: &Seen, peer: SocketAddr) -> Answer {
+pub(super) fn head_failed(
+    error: &hyper::Error,
+    seen: &Seen,
+    protocol: Protocol,
+    peer: SocketAddr,
+) -> Answer {
     if error.is_body_write_aborted() || payload_failed(error) {
         return Unknown::Setup("the request's body could not be read".into()).into();
     }
     if let Some(fault) = seen.alert() {
         return fault.into();
     }
-    if !seen.beginning().is_empty() && !is_http2(error) {
+    let as_agreed = protocol == Protocol::Http2 && begins_http2(seen.beginning());
+    if !seen.beginning().is_empty() && !as_agreed && !is_http2(error) {
         return greeting(seen.beginning()).into();
     }
     if error.is_parse_too_large() {
@@ -30,13 +37,21 @@ pub(super) fn head_failed(error: &hyper::Error, seen: &Seen, peer: SocketAddr) -
         let detail = format!("malformed HTTP: {error}");
         return Fault::ProtocolError { detail: detail.into() }.into();
     }
-    broken_off(error, seen, peer)
+    broken_off(error, seen, protocol, peer)
 }
 
-fn broken_off(error: &hyper::Error, seen: &Seen, peer: SocketAddr) -> Answer {
+/// Whether it is how a peer begins to speak HTTP/2: the head of a frame of settings.
+const fn begins_http2(beginning: &[u8]) -> bool {
+    matches!(beginning, [0, _, _, 4, ..])
+}
+
+fn broken_off(error: &hyper::Error, seen: &Seen, protocol: Protocol, peer: SocketAddr) -> Answer {
     let received = seen.received();
-    let reset = io_cause(error).is_some_and(|cause| {
-        matches!(cause.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+    let reset = io_cause(error).is_some_and(|cause| match cause.kind() {
+        io::ErrorKind::ConnectionReset => true,
+        // HTTP/2's library says this of a polite end, too.
+        io::ErrorKind::BrokenPipe => protocol == Protocol::Http1,
+        _ => false,
     });
     if reset && received == 0 {
         return Fault::ConnectReset { ip: peer.ip(), port: peer.port() }.into();

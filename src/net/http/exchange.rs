@@ -60,8 +60,8 @@ pub async fn exchange(
 ) -> Result<Response, Answer> {
     watch.enter(Phase::Processing);
     let (tap, seen) = Tap::new(wire);
-    let http1 = sent.protocol == Protocol::Http1;
-    let peer = sent.peer;
+    let (protocol, peer) = (sent.protocol, sent.peer);
+    let http1 = protocol == Protocol::Http1;
     let budget = deadline.left();
     let mut began = false;
     let head = {
@@ -85,7 +85,7 @@ pub async fn exchange(
             let flow = Flow::Stream(Box::new((body, drive)));
             Ok(Response::new(head, declared, flow, deadline.left()))
         }
-        Ok(Err(error)) => Err(head_failed(&error, &seen, peer)),
+        Ok(Err(error)) => Err(head_failed(&error, &seen, protocol, peer)),
         Err(_) => Err(head_timed_out(&seen, began, budget)),
     }
 }
@@ -198,7 +198,8 @@ impl Response {
         self.trailers.as_ref()
     }
 
-    fn timed_out(&self) -> Answer {
+    /// The time is up, and the body has not been taken to its end.
+    pub fn timed_out(&self) -> Answer {
         Fault::BodyTimeout { received: self.received, budget: self.budget }.into()
     }
 
@@ -238,4 +239,51 @@ fn poll_stream(
     // An error of the connection reaches the body too.
     drop(drive.advance(cx));
     Pin::new(body).poll_frame(cx)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What is said of a peer that says `words`, listens for a while and hangs up.
+    async fn hung_up_after(words: &'static [u8], protocol: Protocol) -> Answer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = listener.local_addr().unwrap();
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(words).await.unwrap();
+            // All that is asked, so that the end is a polite one.
+            let mut asked = [0; 4096];
+            let quiet = Duration::from_millis(100);
+            while let Ok(Ok(1..)) = tokio::time::timeout(quiet, stream.read(&mut asked)).await {}
+        };
+        let asking = async {
+            let wire = Wire::Tcp(TcpStream::connect(peer).await.unwrap());
+            let mut request = ::http::Request::new(Payload::Empty);
+            *request.uri_mut() = "http://a.example/".parse().unwrap();
+            let sent = Sent { request, protocol, peer };
+            let deadline = Deadline::after(Duration::from_secs(20));
+            exchange(wire, sent, deadline, &mut Stopwatch::default()).await.map(|_| ()).unwrap_err()
+        };
+        tokio::join!(serving, asking).1
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_hangs_up_is_told_from_one_that_speaks_something_else() {
+        let settings = b"\0\0\0\x04\0\0\0\0\0";
+        let rows: [(&'static [u8], _, _); 5] = [
+            (settings, Protocol::Http2, "connection_closed"),
+            (b"", Protocol::Http2, "connection_closed"),
+            (b"SSH-2.0-OpenSSH_9.6\r\n", Protocol::Http2, "protocol_error"),
+            (settings, Protocol::Http1, "protocol_error"),
+            (b"", Protocol::Http1, "connection_closed"),
+        ];
+        for (words, protocol, reason) in rows {
+            let answer = hung_up_after(words, protocol).await;
+            assert_eq!(answer.reason(), Some(reason), "{words:?} {protocol:?}: {answer}");
+        }
+    }
 }

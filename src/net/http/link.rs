@@ -84,7 +84,11 @@ impl Link {
             return Some(Self { path: read_path(location)?, ..self.clone() });
         }
         let base = url::Url::parse(&self.to_string()).ok()?;
-        Self::absolute(base.join(location).ok()?.as_str())
+        let mut joined = Self::absolute(base.join(location).ok()?.as_str())?;
+        if joined.scheme == self.scheme && joined.same_authority(self) {
+            joined.userinfo.clone_from(&self.userinfo);
+        }
+        Some(joined)
     }
 
     pub fn port(&self) -> u16 {
@@ -143,9 +147,9 @@ pub(super) fn percent_decode(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let code = (*first == b'%')
-            .then(|| tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()))
+            .then(|| tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
             .flatten()
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         bytes.push(code.unwrap_or(*first));
         rest = if code.is_some() { &tail[2..] } else { tail };
     }
@@ -238,8 +242,10 @@ mod tests {
                 (shown, host, port)
             );
         }
-        let link = Link::target("http://u:p%40@h.example/").unwrap();
-        assert_eq!(link.userinfo, Some(("u".to_owned(), "p@".to_owned())));
+        for (text, password) in [("p%40", "p@"), ("100%+5", "100%+5"), ("%", "%"), ("%4", "%4")] {
+            let link = Link::target(&format!("http://u:{text}@h.example/")).unwrap();
+            assert_eq!(link.userinfo, Some(("u".to_owned(), password.to_owned())), "{text}");
+        }
     }
 
     #[test]
@@ -269,6 +275,17 @@ mod tests {
             ("https://c.example", "https://c.example/"),
         ] {
             assert_eq!(base.join(location).unwrap().to_string(), to);
+        }
+        let named = Link::target("http://u:p@a.example/d/e").unwrap();
+        for (location, stays) in [
+            ("/x", true),
+            ("f", true),
+            ("?r", true),
+            ("//b.example/y", false),
+            ("http://b/", false),
+        ] {
+            let joined = named.join(location).unwrap();
+            assert_eq!(joined.userinfo.is_some(), stays, "{location}");
         }
         assert!(base.join("ftp://c.example/").is_none());
         assert!(base.join("http://").is_none());

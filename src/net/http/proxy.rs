@@ -71,7 +71,8 @@ impl fmt::Display for Proxy {
             ProxyScheme::Https => "https",
             ProxyScheme::Socks5 => "socks5",
         };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{scheme}://{open}{}{close}:{}", self.host, self.port)
     }
 }
 
@@ -175,9 +176,8 @@ pub struct EnvProxies {
 impl EnvProxies {
     /// `read` yields a variable's value. A value that is no proxy's URL counts as none.
     pub fn read(read: impl Fn(&str) -> Option<String>) -> Self {
-        let either = |upper: &str| {
-            read(upper).or_else(|| read(&upper.to_ascii_lowercase())).filter(|v| !v.is_empty())
-        };
+        let set = |name: &str| read(name).filter(|value| !value.is_empty());
+        let either = |upper: &str| set(upper).or_else(|| set(&upper.to_ascii_lowercase()));
         let proxy = |name| either(name).and_then(|url| Proxy::parse(&url).ok()).map(Arc::new);
         Self {
             http: proxy("HTTP_PROXY"),
@@ -409,11 +409,14 @@ mod tests {
         assert_eq!(proxy.authorization().as_deref(), Some("Basic dTpodW50ZXIy"));
         assert!(!Proxy::parse("ftp://u:hunter2@x").unwrap_err().contains("hunter2"));
         assert_eq!(Proxy::parse("socks5://p").unwrap().port, 1080);
+        let six = Proxy::parse("http://[2001:db8::1]:3128").unwrap();
+        assert_eq!(six.to_string(), "http://[2001:db8::1]:3128");
     }
 
     #[test]
     fn the_environment_is_read_in_either_case() {
         let env = EnvProxies::read(|name| match name {
+            "HTTP_PROXY" => Some(String::new()),
             "http_proxy" => Some("p.example:1".to_owned()),
             "NO_PROXY" => Some("b.example".to_owned()),
             _ => None,

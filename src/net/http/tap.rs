@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Wire;
 use crate::model::Fault;
-use crate::net::tls;
+use crate::net::tls::{self, Shown};
 
 /// How much of the beginning is kept, for the text of a fault.
 const KEPT_BYTES: usize = 80;
@@ -41,8 +41,12 @@ impl Seen {
         self.alert.get().cloned()
     }
 
-    fn note_failure(&self, error: &io::Error) {
-        if let Some(fault) = tls::alert(error) {
+    /// The connection is broken. Where the peer still had to say what it thinks of our certificate, it has said so: its
+    /// alert may be lost when it hangs up while we write.
+    fn note_end(&self, error: Option<&io::Error>, shown: Option<Shown>) {
+        let alert = error.and_then(|error| tls::alert(error, shown));
+        let hung_up = || shown.filter(|_| self.received() == 0).map(tls::hung_up);
+        if let Some(fault) = alert.or_else(hung_up) {
             self.alert.get_or_init(|| fault);
         }
     }
@@ -70,6 +74,14 @@ impl Tap {
         let seen = Arc::<Seen>::default();
         (Self { wire, seen: Arc::clone(&seen) }, seen)
     }
+
+    /// Notes how reading or writing failed, if it did.
+    fn watched<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &done {
+            self.seen.note_end(Some(error), self.wire.undecided());
+        }
+        done
+    }
 }
 
 /// The most that is read at once: enough for a small answer, and a bound on the stack.
@@ -86,8 +98,11 @@ impl rt::Read for Tap {
         let mut space = [std::mem::MaybeUninit::uninit(); READ_BYTES];
         let wanted = cursor.remaining().min(READ_BYTES);
         let mut buffer = ReadBuf::uninit(&mut space[..wanted]);
-        std::task::ready!(Pin::new(&mut this.wire).poll_read(cx, &mut buffer))
-            .inspect_err(|error| this.seen.note_failure(error))?;
+        let read = Pin::new(&mut this.wire).poll_read(cx, &mut buffer);
+        std::task::ready!(this.watched(read))?;
+        if buffer.filled().is_empty() && wanted > 0 {
+            this.seen.note_end(None, this.wire.undecided());
+        }
         this.seen.note(buffer.filled());
         cursor.put_slice(buffer.filled());
         Poll::Ready(Ok(()))
@@ -100,11 +115,15 @@ impl rt::Write for Tap {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().wire).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.wire).poll_write(cx, buf);
+        this.watched(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.wire).poll_flush(cx);
+        this.watched(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -120,6 +139,8 @@ impl rt::Write for Tap {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().wire).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.wire).poll_write_vectored(cx, bufs);
+        this.watched(written)
     }
 }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::net::TlsStream;
+use crate::net::tls::{Shown, undecided};
 
 #[derive(Debug)]
 pub enum Wire {
@@ -18,6 +19,14 @@ pub enum Wire {
 impl Wire {
     pub const fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// What the peer got when it asked for a client's certificate, unless it is known to have taken it.
+    pub(super) fn undecided(&self) -> Option<Shown> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => undecided(stream),
+        }
     }
 }
 

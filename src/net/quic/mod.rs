@@ -135,7 +135,8 @@ impl Quic {
 
     /// The kernel says that nobody is there any more.
     pub(in crate::net) fn is_refused(&self) -> bool {
-        self.socket.failure().is_some()
+        // Any other word of the kernel, such as a full buffer, was about one datagram.
+        matches!(self.socket.failure(), Some(Answer::Fail(Fault::ConnectRefused { .. })))
     }
 
     /// Moves the connection forward.

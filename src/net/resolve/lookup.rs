@@ -12,18 +12,18 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
+use hickory_resolver::Resolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::ProtoError;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::{Resolver, TokioResolver};
 use rustix::io::Errno;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::runtime::Runtime;
 use super::{IpFamily, IpPreference};
 use crate::model::{Answer, Fault, Unknown};
 
@@ -39,9 +39,12 @@ pub(super) const MAX_SERVERS: usize = 8;
 /// The most rounds through the servers.
 pub(super) const MAX_ROUNDS: usize = 5;
 
+/// The library, asking one server.
+type Client = Resolver<Runtime>;
+
 /// The servers of one configuration.
 pub(super) struct Servers {
-    pub(super) each: Vec<TokioResolver>,
+    pub(super) each: Vec<Client>,
     /// Appended to short names, fully qualified.
     pub(super) search: Vec<Name>,
     ndots: usize,
@@ -53,6 +56,8 @@ pub(super) struct Servers {
 pub(super) enum Miss {
     Nxdomain,
     NoAddress,
+    /// No server got the question: nobody is there, or no way leads there.
+    Unreached(Box<str>),
     /// Every server was silent for as long as the system's configuration waits.
     Silent,
     Failed(Box<str>),
@@ -65,9 +70,10 @@ impl Miss {
         match self {
             Self::Nxdomain => 0,
             Self::NoAddress => 1,
-            Self::Silent => 2,
-            Self::Failed(_) => 3,
-            Self::Ours(_) => 4,
+            Self::Unreached(_) => 2,
+            Self::Silent => 3,
+            Self::Failed(_) => 4,
+            Self::Ours(_) => 5,
         }
     }
 
@@ -85,6 +91,7 @@ impl Miss {
         match self {
             Self::Nxdomain => Fault::ResolveNxdomain { name }.into(),
             Self::NoAddress => no_address(host, preference),
+            Self::Unreached(detail) => Unknown::NoResolver(detail).into(),
             Self::Silent => Fault::ResolveTimeout { name, budget: waited }.into(),
             Self::Failed(detail) => Fault::ResolveServfail { name, detail }.into(),
             Self::Ours(unknown) => unknown.into(),
@@ -132,7 +139,7 @@ impl Servers {
                 Ok(ip) => return Ok(ip),
                 Err(found) => miss = miss.or(found),
             }
-            if matches!(miss, Miss::Silent | Miss::Ours(_)) {
+            if matches!(miss, Miss::Unreached(_) | Miss::Silent | Miss::Ours(_)) {
                 break;
             }
         }
@@ -173,7 +180,7 @@ impl Servers {
         let turns = self.each.len() * self.rounds;
         let mut turn = 0;
         let mut asked = FuturesUnordered::new();
-        let mut miss = Miss::Silent;
+        let mut miss: Option<Miss> = None;
         loop {
             if turn < turns {
                 asked.push(ask_one(&self.each[turn % self.each.len()], name, record));
@@ -188,10 +195,15 @@ impl Servers {
             };
             match next {
                 Err(_) => {}
-                Ok(None) => return Err(miss),
+                Ok(None) => return Err(miss.unwrap_or(Miss::Silent)),
                 Ok(Some(Ok(found))) => return Ok(found),
                 Ok(Some(Err(found))) if found.is_final() => return Err(found),
-                Ok(Some(Err(found))) => miss = miss.or(found),
+                Ok(Some(Err(found))) => {
+                    miss = Some(match miss {
+                        Some(miss) => miss.or(found),
+                        None => found,
+                    });
+                }
             }
         }
     }
@@ -203,14 +215,14 @@ pub fn parse_name(text: &str) -> Result<Name, ProtoError> {
 }
 
 /// A client of one server; choosing between servers is done here.
-fn client(address: SocketAddr, options: &ResolverOpts) -> Result<TokioResolver, NetError> {
+fn client(address: SocketAddr, options: &ResolverOpts) -> Result<Client, NetError> {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
         connection.port = address.port();
         connection
     });
     let server = NameServerConfig::new(address.ip(), true, connections.into());
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-    let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut builder = Resolver::builder_with_config(config, Runtime::default());
     let chosen = builder.options_mut();
     chosen.timeout = options.timeout;
     chosen.edns0 = options.edns0;
@@ -224,11 +236,7 @@ fn client(address: SocketAddr, options: &ResolverOpts) -> Result<TokioResolver, 
     builder.build()
 }
 
-async fn ask_one(
-    server: &TokioResolver,
-    name: &Name,
-    record: RecordType,
-) -> Result<Vec<IpAddr>, Miss> {
+async fn ask_one(server: &Client, name: &Name, record: RecordType) -> Result<Vec<IpAddr>, Miss> {
     let found = server.lookup(name.clone(), record).await.map_err(|error| understand(&error))?;
     let addresses: Vec<_> = found
         .answers()
@@ -248,6 +256,10 @@ pub(super) fn understand(error: &NetError) -> Miss {
         },
         NetError::Dns(DnsError::ResponseCode(code)) => Miss::Failed(code.to_str().into()),
         NetError::Timeout => Miss::Silent,
+        // What the library makes of a socket's error when it has asked nobody else.
+        NetError::NoConnections => {
+            Miss::Unreached("nothing takes questions there, or no socket can be had".into())
+        }
         NetError::Io(io) => match Errno::from_io_error(io) {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 Miss::Ours(Unknown::NoDescriptors)
@@ -255,6 +267,13 @@ pub(super) fn understand(error: &NetError) -> Miss {
             Some(Errno::ACCESS | Errno::PERM) => {
                 Miss::Ours(Unknown::NoPermission(io.to_string().into()))
             }
+            Some(
+                Errno::CONNREFUSED
+                | Errno::NETUNREACH
+                | Errno::HOSTUNREACH
+                | Errno::NETDOWN
+                | Errno::ADDRNOTAVAIL,
+            ) => Miss::Unreached(io.to_string().into()),
             _ => Miss::Failed(io.to_string().into()),
         },
         other => Miss::Failed(other.to_string().into()),

@@ -6,6 +6,7 @@
 mod hosts;
 mod lookup;
 mod records;
+mod runtime;
 mod spec;
 mod system;
 
@@ -130,9 +131,13 @@ impl Resolver {
         Self { knows: Arc::clone(&other.knows), guard: self.guard.clone() }
     }
 
-    /// Whether `host` may be asked at `port`, as far as that is known before it is resolved.
-    pub fn permit(&self, host: &str, port: u16) -> Result<(), Answer> {
-        let refusal = |guard: &Guard| guard.load().refusal_of_name(host, Some(port));
+    /// Whether `host` may be asked at `port`, as far as that is known before it is resolved: `ip` is its address where it
+    /// was resolved already.
+    pub fn permit(&self, host: &str, port: u16, ip: Option<IpAddr>) -> Result<(), Answer> {
+        let refusal = |guard: &Guard| match ip {
+            Some(ip) => guard.load().refusal(host, ip, Some(port)),
+            None => guard.load().refusal_of_name(host, Some(port)),
+        };
         match self.guard.as_ref().and_then(refusal) {
             Some(why) => Err(Unknown::NotAllowed(why.into()).into()),
             None => Ok(()),
@@ -140,16 +145,16 @@ impl Resolver {
     }
 
     /// One address for `host`, in the phase `resolve`. Literals (also in brackets) are taken as they are. An address that
-    /// the guard does not allow is not given out.
+    /// the guard does not allow to be asked at `port` is not given out; without a port, as an echo has none, any fits.
     pub async fn resolve(
         &self,
-        host: &str,
+        (host, port): (&str, Option<u16>),
         preference: IpPreference,
         deadline: Deadline,
         watch: &mut Stopwatch,
     ) -> Result<IpAddr, Answer> {
         let ip = self.resolve_ours(host, preference, deadline, watch).await?;
-        match self.guard.as_ref().and_then(|guard| guard.load().refusal(host, ip, None)) {
+        match self.guard.as_ref().and_then(|guard| guard.load().refusal(host, ip, port)) {
             Some(why) => Err(Unknown::NotAllowed(why.into()).into()),
             None => Ok(ip),
         }
@@ -237,6 +242,7 @@ pub fn fnv1a(ip: IpAddr) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::AllowList;
 
     #[test]
     fn hashes_are_blackbox_s() {
@@ -286,9 +292,28 @@ mod tests {
         let strict = IpPreference { family: IpFamily::V6, fallback: false };
         let deadline = Deadline::after(std::time::Duration::from_secs(1));
         let mut watch = Stopwatch::default();
-        let answer = resolver.resolve("127.0.0.1", strict, deadline, &mut watch).await.unwrap_err();
+        let answer =
+            resolver.resolve(("127.0.0.1", None), strict, deadline, &mut watch).await.unwrap_err();
         assert_eq!(answer.to_string(), "name 127.0.0.1 has no IPv6 address");
-        let answer = resolver.resolve("a.example", strict, deadline, &mut watch).await.unwrap_err();
+        let answer =
+            resolver.resolve(("a.example", None), strict, deadline, &mut watch).await.unwrap_err();
         assert_eq!(answer.reason(), Some("setup"));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_allowed_at_one_port_is_not_at_another() {
+        let patterns = ["localhost:443", "10.0.0.0/8"].map(str::to_owned);
+        let guard = Guard::new(ArcSwap::from_pointee(AllowList::parse(&patterns).unwrap()));
+        let resolver = Resolver::with_servers(Vec::new()).guarded(guard);
+        // The network may still turn out to fit, so the name alone decides nothing.
+        assert!(resolver.permit("localhost", 22, None).is_ok());
+        assert!(resolver.permit("localhost", 22, Some(LOOPBACK[1])).is_err());
+        let deadline = Deadline::after(std::time::Duration::from_secs(1));
+        for (port, allowed) in [(443, true), (22, false)] {
+            let mut watch = Stopwatch::default();
+            let to = ("localhost", Some(port));
+            let found = resolver.resolve(to, IpPreference::default(), deadline, &mut watch).await;
+            assert_eq!(found.is_ok(), allowed, "{port}: {found:?}");
+        }
     }
 }

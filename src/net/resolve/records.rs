@@ -49,7 +49,7 @@ impl Servers {
     }
 
     async fn records_of(&self, name: &Name, record: RecordType) -> Result<Vec<RData>, Miss> {
-        let mut miss = Miss::Silent;
+        let mut miss = Miss::Unreached("none is known".into());
         for server in &self.each {
             match server.lookup(name.clone(), record).await {
                 Ok(found) => {
@@ -70,6 +70,7 @@ impl Servers {
 fn text(miss: &Miss) -> String {
     match miss {
         Miss::Nxdomain | Miss::NoAddress => "the name does not exist".to_owned(),
+        Miss::Unreached(why) => format!("no name server can be reached: {why}"),
         Miss::Silent => "no name server answers".to_owned(),
         Miss::Failed(why) => format!("the name server says {why}"),
         Miss::Ours(unknown) => unknown.to_string(),

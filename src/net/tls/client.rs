@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use rustls::client::Resumption;
@@ -12,8 +12,10 @@ use rustls::{ClientConfig, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::client_auth::{Asked, Witness};
 use super::settings::set;
 use super::trust::Trust;
 use super::verify::{HandshakeSignatures, decide};
@@ -23,6 +25,8 @@ use crate::net::{Certificate, Deadline, Stopwatch};
 
 /// The largest file of certificates or keys that is read.
 const MAX_FILE_BYTES: u64 = 4 << 20;
+/// Files are looked at no more often than this: a module may have thousands of targets.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Settings, and what was made of them at the first handshake. Files are read again when they change.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Made {
     config: Arc<ClientConfig>,
     trust: Arc<Trust>,
     files: FileStamps,
+    /// When the files were found to be these.
+    looked: Instant,
 }
 
 /// Everything that a handshake needs but for the connection.
@@ -100,16 +106,22 @@ impl TlsClient {
     {
         watch.enter(Phase::Tls);
         let prepared = self.for_name(server_name, deadline).await?;
-        let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let connecting = TlsConnector::from(Arc::clone(&prepared.config))
-            .with_alpn(alpn)
+        let mut config = ClientConfig::clone(&prepared.config);
+        let witness = Arc::new(Witness::new(config.client_auth_cert_resolver));
+        config.client_auth_cert_resolver = Arc::clone(&witness) as _;
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let began = Instant::now();
+        let connecting = TlsConnector::from(Arc::new(config))
             .connect(prepared.name.clone(), Sniff::new(io))
             .into_fallible();
-        let stream = deadline
+        let mut stream = deadline
             .limit(connecting)
             .await
             .map_err(|expired| Fault::TlsTimeout { budget: expired.budget })?
-            .map_err(|(error, io)| failure::answer(&error, &io))?;
+            .map_err(|(error, io)| failure::answer(&error, &io, witness.shown()))?;
+        if let Some(shown) = witness.shown() {
+            stream.get_mut().0.note_asked(Asked { shown, took: began.elapsed() });
+        }
         let (_, connection) = stream.get_ref();
         let session = prepared.session(Agreed {
             version: connection.protocol_version().map_or("unknown", failure::version_label),
@@ -144,16 +156,34 @@ impl TlsClient {
 
     /// What was made last, or made anew if a file changed.
     async fn current(&self, deadline: Deadline) -> Result<Made, Answer> {
+        let kept = self.kept();
+        if let Some(made) = kept.as_ref().filter(|made| made.is_fresh()) {
+            return Ok(made.clone());
+        }
+        let looked = Instant::now();
         let paths = self.paths();
         let files = if paths.is_empty() { Vec::new() } else { stamps(paths, deadline).await? };
-        let kept = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(made) = kept.filter(|made| made.files == files) {
-            return Ok(made);
-        }
-        let settings = self.settings.clone();
-        let made = blocking(deadline, move || make(&settings, files)).await??;
+        let made = match kept.filter(|made| made.files == files) {
+            Some(made) => Made { looked, ..made },
+            None => self.make(files, looked, deadline).await?,
+        };
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
         Ok(made)
+    }
+
+    fn kept(&self) -> Option<Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn make(
+        &self,
+        files: FileStamps,
+        looked: Instant,
+        deadline: Deadline,
+    ) -> Result<Made, Answer> {
+        let settings = self.settings.clone();
+        let (config, trust) = blocking(deadline, move || make(&settings)).await??;
+        Ok(Made { config, trust, files, looked })
     }
 
     fn paths(&self) -> Vec<PathBuf> {
@@ -162,6 +192,13 @@ impl TlsClient {
             .into_iter()
             .filter_map(|path| set(path.as_ref()).map(PathBuf::from))
             .collect()
+    }
+}
+
+impl Made {
+    /// Whether nothing can have changed, or somebody looked a moment ago.
+    fn is_fresh(&self) -> bool {
+        self.files.is_empty() || self.looked.elapsed() < LOOK_EVERY
     }
 }
 
@@ -219,7 +256,7 @@ fn parse_name(name: &str) -> Result<ServerName<'static>, Answer> {
         .map_err(|_| setup(format!("{name:?} cannot be a TLS server name")))
 }
 
-fn make(settings: &TlsSettings, files: FileStamps) -> Result<Made, Answer> {
+fn make(settings: &TlsSettings) -> Result<(Arc<ClientConfig>, Arc<Trust>), Answer> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let trust = trust(settings)?;
     let verifier = Arc::new(HandshakeSignatures);
@@ -236,7 +273,7 @@ fn make(settings: &TlsSettings, files: FileStamps) -> Result<Made, Answer> {
     };
     // Each run must see the whole handshake, with the chain.
     config.resumption = Resumption::disabled();
-    Ok(Made { config: Arc::new(config), trust, files })
+    Ok((Arc::new(config), trust))
 }
 
 fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVersion>, Answer> {
@@ -318,5 +355,41 @@ fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
         Ok(all) if !all.is_empty() => Ok(all),
         Ok(_) => Err(setup(format!("tls_config: {name} has no certificate in PEM"))),
         Err(error) => Err(setup(format!("tls_config: {name} is not PEM: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn files_are_looked_at_once_a_second_however_often_they_are_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let ca_file = Some(path.display().to_string());
+        let client = TlsClient::new(TlsSettings { ca_file, ..TlsSettings::default() });
+        let deadline = Deadline::after(Duration::from_secs(3600));
+        let usable = async || client.prepare(deadline).await.is_ok();
+        let write = |text: String| std::fs::write(&path, text).unwrap();
+        let pem = || {
+            let names = vec!["a.example".to_owned()];
+            rcgen::generate_simple_self_signed(names).unwrap().cert.pem()
+        };
+        assert!(!usable().await, "nothing is kept of a failure");
+        write(pem());
+        assert!(usable().await);
+        let first = client.kept().unwrap();
+        write("no certificate".to_owned());
+        assert!(usable().await, "somebody looked a moment ago");
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(!usable().await);
+        assert!(!usable().await, "and it stays so");
+        write(pem() + &pem());
+        assert!(usable().await);
+        let second = client.kept().unwrap();
+        assert!(!Arc::ptr_eq(&first.config, &second.config));
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(usable().await);
+        assert!(Arc::ptr_eq(&second.config, &client.kept().unwrap().config), "nothing changed");
     }
 }

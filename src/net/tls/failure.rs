@@ -5,13 +5,17 @@ use std::io;
 use rustls::{AlertDescription, CipherSuite, Error, ProtocolVersion};
 
 use super::Sniff;
+use super::client_auth::Shown;
 use crate::model::{Answer, Fault};
 use crate::net::dial::ours;
 
-/// The answer for an error that ended the handshake over `io`.
-pub(super) fn answer<IO>(error: &io::Error, io: &Sniff<IO>) -> Answer {
+/// The answer for an error that ended the handshake over `io`; `shown` where a client's certificate was asked for.
+pub(super) fn answer<IO>(error: &io::Error, io: &Sniff<IO>, shown: Option<Shown>) -> Answer {
     if let Some(answer) = ours(error) {
         return answer;
+    }
+    if let Some(fault) = alert(error, shown) {
+        return fault.into();
     }
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
@@ -20,7 +24,9 @@ pub(super) fn answer<IO>(error: &io::Error, io: &Sniff<IO>) -> Answer {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Fault::ConnectionClosed { received: io.received() },
+            | io::ErrorKind::BrokenPipe => {
+                shown.map_or(Fault::ConnectionClosed { received: io.received() }, hung_up)
+            }
             _ => Fault::TlsHandshake { detail: error.to_string().into() },
         },
     }
@@ -29,14 +35,22 @@ pub(super) fn answer<IO>(error: &io::Error, io: &Sniff<IO>) -> Answer {
 
 /// The fault when the peer broke an encrypted connection off with an alert. In TLS 1.3 it is how a client's certificate is
 /// refused: the handshake has ended by then.
-pub(in crate::net) fn alert(error: &io::Error) -> Option<Fault> {
+pub(in crate::net) fn alert(error: &io::Error, shown: Option<Shown>) -> Option<Fault> {
     match error.get_ref()?.downcast_ref::<Error>()? {
         Error::AlertReceived(AlertDescription::CloseNotify) => None,
         Error::AlertReceived(alert) => {
-            Some(Fault::TlsHandshake { detail: alert_text(*alert).into() })
+            let text = alert_text(*alert);
+            let detail = shown.map_or_else(|| text.clone(), |s| format!("{text}; {}", s.text()));
+            Some(Fault::TlsHandshake { detail: detail.into() })
         }
         _ => None,
     }
+}
+
+/// The fault when the peer asked for a client's certificate and hung up without a word.
+pub(in crate::net) fn hung_up(shown: Shown) -> Fault {
+    let detail = format!("the peer closed the connection in place of an answer; {}", shown.text());
+    Fault::TlsHandshake { detail: detail.into() }
 }
 
 fn detail(error: &Error, first: &[u8]) -> String {

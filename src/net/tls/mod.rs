@@ -5,6 +5,7 @@
 //! known as well as a good one. What to do about a bad decision is the caller's business.
 
 mod client;
+mod client_auth;
 mod failure;
 mod path;
 mod settings;
@@ -14,7 +15,9 @@ mod verify;
 
 pub use client::TlsClient;
 pub(in crate::net) use client::{Agreed, Prepared};
-pub(in crate::net) use failure::{alert, alert_text, cipher_label};
+pub use client_auth::accepted;
+pub(in crate::net) use client_auth::{Shown, undecided};
+pub(in crate::net) use failure::{alert, alert_text, cipher_label, hung_up};
 pub use settings::{TlsSettings, TlsVersion};
 pub use sniff::Sniff;
 pub use verify::VerifiedExpiry;

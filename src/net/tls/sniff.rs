@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::client_auth::Asked;
+
 /// How much of the peer's first words is kept.
 const KEPT_BYTES: usize = 40;
 
@@ -17,11 +19,21 @@ pub struct Sniff<IO> {
     first: [u8; KEPT_BYTES],
     kept: usize,
     received: u64,
+    asked: Option<Asked>,
 }
 
 impl<IO> Sniff<IO> {
     pub(super) const fn new(io: IO) -> Self {
-        Self { io, first: [0; KEPT_BYTES], kept: 0, received: 0 }
+        Self { io, first: [0; KEPT_BYTES], kept: 0, received: 0, asked: None }
+    }
+
+    /// Whether the peer asked for a certificate of ours.
+    pub(in crate::net) const fn asked(&self) -> Option<Asked> {
+        self.asked
+    }
+
+    pub(super) const fn note_asked(&mut self, asked: Asked) {
+        self.asked = Some(asked);
     }
 
     pub const fn get_ref(&self) -> &IO {

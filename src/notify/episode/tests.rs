@@ -101,6 +101,29 @@ fn five_hundred_targets_are_one_page_and_bounded_updates() {
 }
 
 #[test]
+fn what_is_grouped_otherwise_after_a_reload_leaves_nothing_open() {
+    for by_target in [false, true] {
+        let mut told = Told::default();
+        let event = |member, to, by_target| {
+            let mut event = event(member, to, 0);
+            event.notify.by_target = by_target;
+            event
+        };
+        told.tell(&event("a", Status::Down, by_target), 0);
+        told.tell(&event("b", Status::Down, by_target), 0);
+        for member in ["a", "b"] {
+            told.tell(&event(member, Status::Down, !by_target), 10);
+        }
+        told.tell(&event("a", Status::Up, !by_target), 20);
+        told.tell(&event("b", Status::Up, !by_target), 20);
+        told.tick_until(21, 100);
+        assert_eq!(told.episodes.open().count(), 0, "{by_target}");
+        let count = |kind| told.kinds().into_iter().filter(|it| *it == kind).count();
+        assert_eq!((count(Trigger), count(Resolve)), (3, 3), "{by_target}");
+    }
+}
+
+#[test]
 fn by_target_every_target_is_an_episode() {
     let mut told = Told::default();
     for member in ["a", "b"] {

@@ -6,6 +6,8 @@ mod work;
 
 #[cfg(test)]
 mod by_hand;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -37,6 +37,8 @@ const LONGEST_IDLE_SLEEP: Duration = Duration::from_secs(15);
 const SLOW_DISK_WAIT: Duration = Duration::from_millis(50);
 /// How long after the start the first test is sent when the book cannot say when the last one was.
 const UNSURE_TEST_AFTER: Duration = Duration::from_secs(10 * 60);
+/// What an episode about a receiver is named, before the receiver's name.
+const RECEIVER: &str = "receiver ";
 /// How many former statuses are kept.
 const MAX_HISTORY: usize = 10;
 
@@ -186,7 +188,7 @@ impl Worker {
     ) {
         match command {
             Command::Change(event) => {
-                writes.extend(self.keep_status(&event));
+                writes.extend(self.keep_status(&event, writes));
                 decisions.extend(self.episodes.apply(&event, &self.rules, now));
             }
             Command::Removed(subject, member) => {
@@ -217,9 +219,11 @@ impl Worker {
 
     /// The status goes into the book with what is decided about it: were it there first, a crash in between would lose the
     /// page, since nothing changes any more.
-    fn keep_status(&self, event: &NotifyEvent) -> Option<Write> {
+    ///
+    /// `pending` is what this pass will write: a status that comes and goes within one pass is news to the book twice.
+    fn keep_status(&self, event: &NotifyEvent, pending: &[Write]) -> Option<Write> {
         let id = event.keep_as.clone()?;
-        let before = self.book.status(&id);
+        let before = pending_status(pending, &id).or_else(|| self.book.status(&id));
         if before.as_ref().is_some_and(|b| b.status == event.to.label()) {
             return None;
         }
@@ -242,7 +246,10 @@ impl Worker {
             let kind = match episode.kind.as_str() {
                 "probe" => SubjectKind::Probe,
                 "deadman" => SubjectKind::Deadman,
-                _ => continue,
+                _ => {
+                    gone.extend(self.receiver_that_is_gone(episode));
+                    continue;
+                }
             };
             let subject = Subject { kind, name: episode.name.clone() };
             let members = known.get(&subject);
@@ -255,6 +262,13 @@ impl Worker {
         gone.into_iter()
             .flat_map(|(subject, member)| self.episodes.remove(&subject, Some(&member), rules, now))
             .collect()
+    }
+
+    /// Nothing will ever be delivered to a receiver that is not configured any more, so nothing would end this episode.
+    fn receiver_that_is_gone(&self, episode: &Episode) -> Option<(Subject, String)> {
+        let receiver = episode.name.strip_prefix(RECEIVER)?;
+        let is_gone = !self.receivers.contains_key(receiver);
+        is_gone.then(|| (Subject::watchpost(episode.name.as_str()), receiver.to_owned()))
     }
 
     /// Tells the fallback of what its receiver refuses or has not taken for too long.
@@ -278,11 +292,12 @@ impl Worker {
         for row in self.queue.rows().filter(|row| !row.escalated && !row.kind.ends()) {
             let Some(receiver) = self.receivers.get(&row.receiver) else { continue };
             let Some(fallback) = &receiver.fallback else { continue };
-            let age = row.created.age(now).unwrap_or_default();
-            if row.refused || age >= receiver.fallback_after {
+            // Of an earlier boot, and the clock was set back since: who knows for how long it has waited.
+            let age = row.created.age(now);
+            if row.refused || age.is_none_or(|age| age >= receiver.fallback_after) {
+                let seconds = age.unwrap_or(receiver.fallback_after).as_secs();
                 let why = row.last_error.clone();
-                let why =
-                    why.unwrap_or_else(|| format!("nothing delivered for {} s", age.as_secs()));
+                let why = why.unwrap_or_else(|| format!("nothing delivered for {seconds} s"));
                 stuck.push((row.clone(), fallback.clone(), why));
             }
         }
@@ -327,7 +342,7 @@ impl Worker {
             return;
         }
         let first = self.queue.next_sequence();
-        let key = format!("watchpost-test-{receiver}-{:x}-{first:x}", now.wall.as_microsecond());
+        let key = format!("watchpost-test-{:x}-{first:x}", now.wall.as_microsecond());
         for kind in [NoteKind::Test, NoteKind::TestResolve] {
             let message = Message::test(kind, receiver, &self.settings.identity, now.wall);
             let sequence = if kind == NoteKind::Test { first } else { self.queue.next_sequence() };
@@ -428,6 +443,11 @@ impl Worker {
 
     /// Waits until the disk has it. When the disk cannot, the page goes out from memory all the same.
     async fn persist(&mut self, writes: Vec<Write>) {
+        if writes.iter().all(is_status) {
+            // Nobody is told of it: were it lost, the same would be found and decided again.
+            self.book.write_later(writes);
+            return;
+        }
         let written = self.book.write(writes);
         let result = if self.disk_is_slow {
             let patient = tokio::time::timeout(SLOW_DISK_WAIT, written).await;
@@ -544,10 +564,13 @@ impl Worker {
         } else {
             tracing::warn!(receiver = row.receiver, attempts = row.attempts, why, "not delivered");
         }
-        // Whoever asked for the test has the answer, and is not to be paged by it hours later.
         if let Some(done) = self.tests.remove(&row.key) {
             answer(Some(done), TestResult::Failed(why));
-            return self.queue.forget(&row.key);
+            // Whoever asked has the answer, and is not to be paged by a test hours later. The end of a test that did
+            // arrive is tried on, or the test would stay open.
+            if row.kind == NoteKind::Test {
+                return self.queue.forget(&row.key);
+            }
         }
         vec![Write::put(row)]
     }
@@ -627,6 +650,20 @@ fn row(
     }
 }
 
+fn pending_status(writes: &[Write], id: &str) -> Option<StatusRow> {
+    writes.iter().rev().find_map(|write| match write {
+        Write::Put(row) => match &**row {
+            Row::Statuses(row) if row.id == id => Some(row.clone()),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+fn is_status(write: &Write) -> bool {
+    matches!(write, Write::Put(row) if matches!(**row, Row::Statuses(_)))
+}
+
 /// The kinds of the notifications that are written.
 fn kinds(writes: &[Write]) -> Vec<NoteKind> {
     let rows = writes.iter().filter_map(|write| match write {
@@ -669,7 +706,7 @@ fn works_again(receiver: &str, now: &Moment) -> NotifyEvent {
 
 fn own_event(receiver: &str, to: Status, text: &str, notify: Notify, now: &Moment) -> NotifyEvent {
     NotifyEvent {
-        subject: Subject::watchpost(format!("receiver {receiver}")),
+        subject: Subject::watchpost(format!("{RECEIVER}{receiver}")),
         member: receiver.to_owned(),
         to,
         at: Stamp::new(now.wall, now.boot),

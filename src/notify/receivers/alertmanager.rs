@@ -74,7 +74,7 @@ impl Receiver {
             return Sent::delivered();
         }
         let whys: Vec<_> =
-            failures.iter().map(|(url, sent)| format!("{url}: {}", why(sent))).collect();
+            failures.iter().map(|(url, sent)| format!("{}: {}", shown(url), sent.why())).collect();
         let whys = whys.join("; ");
         if failures.len() < self.urls.len() {
             return Sent::Delivered { route: None, partly: Some(whys) };
@@ -112,15 +112,24 @@ impl Receiver {
         json!({
             "labels": labels,
             "annotations": annotations,
-            "startsAt": message.opened.to_string(),
+            "startsAt": message.opened.min(message.at).min(delivery.now.wall).to_string(),
             "endsAt": ends(message, delivery.now).to_string(),
             "generatorURL": message.url.as_deref().unwrap_or_default(),
         })
     }
 }
 
+/// Never before the beginning, or it is refused: where the clock was set back since the alert was opened, neither is told
+/// as it was then.
 fn ends(message: &Message, now: Stamp) -> jiff::Timestamp {
     if message.is_over() { message.at.min(now.wall) } else { now.plus(ENDS_AFTER).wall }
+}
+
+/// A replica without the password that its URL may hold.
+fn shown(url: &str) -> String {
+    let Ok(mut url) = url::Url::parse(url) else { return "an Alertmanager".to_owned() };
+    let is_bare = url.set_username("").is_ok() && url.set_password(None).is_ok();
+    if is_bare { url.to_string() } else { "an Alertmanager".to_owned() }
 }
 
 async fn post<'a>(
@@ -137,9 +146,13 @@ async fn post<'a>(
     }
 }
 
-fn why(sent: &Sent) -> &str {
-    match sent {
-        Sent::Retry { why, .. } | Sent::Refused { why } => why,
-        Sent::Delivered { .. } => "delivered",
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_in_a_url_is_not_shown() {
+        let text = shown("http://me:s3cret@am-1:9093/api/v2/alerts");
+        assert_eq!(text, "http://am-1:9093/api/v2/alerts");
     }
 }

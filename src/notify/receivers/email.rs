@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
+use lettre::address::Envelope;
 use lettre::message::Mailbox;
+use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
@@ -90,18 +92,20 @@ impl Receiver {
 
     pub(super) async fn send(&self, outlet: &Outlet, delivery: &Delivery<'_>) -> Sent {
         match self.try_send(outlet, delivery).await {
-            Ok(()) => Sent::delivered(),
-            Err(sent) => sent,
+            Ok(sent) | Err(sent) => sent,
         }
     }
 
-    async fn try_send(&self, outlet: &Outlet, delivery: &Delivery<'_>) -> Result<(), Sent> {
+    async fn try_send(&self, outlet: &Outlet, delivery: &Delivery<'_>) -> Result<Sent, Sent> {
         let message = self.message(delivery)?;
         let transport = self.transport(outlet).await?;
-        match transport.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_permanent() => Err(Sent::Refused { why: error.to_string() }),
-            Err(error) => Err(Sent::retry(&chain(&error))),
+        let (envelope, text) = (message.envelope(), message.formatted());
+        match transport.send_raw(envelope, &text).await {
+            Ok(_) => Ok(Sent::delivered()),
+            Err(error) if self.to.len() > 1 && may_be_one(&error) => {
+                send_each(&transport, envelope, &text).await
+            }
+            Err(error) => Err(failure(&error)),
         }
     }
 
@@ -112,7 +116,7 @@ impl Receiver {
             .timeout(Some(outlet.timeout))
             .tls(tls);
         if let Some(name) = &self.hello {
-            let name = lettre::transport::smtp::extension::ClientId::Domain(name.clone());
+            let name = smtp::extension::ClientId::Domain(name.clone());
             builder = builder.hello_name(name);
         }
         if let Some((name, password)) = &self.login {
@@ -164,6 +168,43 @@ impl Receiver {
             .body(text)
             .map_err(|error| Sent::Refused { why: error.to_string() })
     }
+}
+
+/// Whether a relay may have refused the whole message for one of its recipients: not for who we are (53x).
+fn may_be_one(error: &smtp::Error) -> bool {
+    error.status().is_some_and(|code| (550..560).contains(&u16::from(code)))
+}
+
+fn failure(error: &smtp::Error) -> Sent {
+    if error.is_permanent() {
+        return Sent::Refused { why: error.to_string() };
+    }
+    Sent::retry(&chain(error))
+}
+
+/// A mailbox that is gone keeps nobody else from being told.
+async fn send_each(
+    transport: &AsyncSmtpTransport<Tokio1Executor>,
+    envelope: &Envelope,
+    text: &[u8],
+) -> Result<Sent, Sent> {
+    let mut failures = Vec::new();
+    for to in envelope.to() {
+        let one = Envelope::new(envelope.from().cloned(), vec![to.clone()])
+            .map_err(|error| Sent::Refused { why: error.to_string() })?;
+        if let Err(error) = transport.send_raw(&one, text).await {
+            failures.push((to, failure(&error)));
+        }
+    }
+    if failures.len() < envelope.to().len() {
+        let partly = failures.iter().map(|(to, sent)| format!("{to}: {}", sent.why()));
+        let partly = partly.collect::<Vec<_>>().join("; ");
+        let partly = (!failures.is_empty()).then_some(partly);
+        return Ok(Sent::Delivered { route: None, partly });
+    }
+    // All of them for the same reason, more or less; one that may pass is tried again.
+    let retry = failures.iter().position(|(_, sent)| matches!(sent, Sent::Retry { .. }));
+    Err(failures.swap_remove(retry.unwrap_or_default()).1)
 }
 
 /// One line, whatever a target's name holds.

@@ -6,6 +6,7 @@
 mod alertmanager;
 mod email;
 mod exchange;
+mod hook;
 mod opsgenie;
 mod pagerduty;
 mod slack;
@@ -67,6 +68,14 @@ impl Sent {
 
     pub(crate) fn retry(why: &dyn std::fmt::Display) -> Self {
         Self::Retry { why: why.to_string(), after: None }
+    }
+
+    /// Why it was not delivered.
+    pub(super) fn why(&self) -> &str {
+        match self {
+            Self::Retry { why, .. } | Self::Refused { why } => why,
+            Self::Delivered { .. } => "delivered",
+        }
     }
 }
 

@@ -14,6 +14,8 @@ const DEFAULT_URL: &str = "https://api.opsgenie.com";
 const MAX_MESSAGE_CHARS: usize = 130;
 const MAX_DESCRIPTION_BYTES: usize = 15_000;
 const MAX_TAG_CHARS: usize = 50;
+const MAX_ENTITY_CHARS: usize = 512;
+const MAX_SOURCE_CHARS: usize = 100;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,9 +67,9 @@ impl Receiver {
 
     fn request(&self, delivery: &Delivery<'_>) -> (String, Value) {
         let message = delivery.message;
-        let source = format!("watchpost {}", message.watchpost);
+        let source = cut_chars(&format!("watchpost {}", message.watchpost), MAX_SOURCE_CHARS);
         if is_end(message.kind) {
-            // The alias is ours: `watchpost-` and hexadecimal digits, or a test's key.
+            // The alias is ours, and needs no escaping: letters, digits and dashes.
             let url = format!("{}/v2/alerts/{}/close?identifierType=alias", self.url, delivery.key);
             return (url, json!({"source": source, "note": message.headline()}));
         }
@@ -80,7 +82,7 @@ impl Receiver {
             "description": message.text(MAX_DESCRIPTION_BYTES),
             "responders": responders,
             "tags": tags,
-            "entity": message.name,
+            "entity": cut_chars(&message.name, MAX_ENTITY_CHARS),
             "source": source,
             "priority": priority(message),
             "details": details(message),

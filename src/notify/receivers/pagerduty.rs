@@ -66,12 +66,11 @@ fn event(key: &Secret, delivery: &Delivery<'_>) -> Value {
         });
     }
     let message = delivery.message;
-    json!({
+    let mut event = json!({
         "routing_key": key.reveal(),
         "event_action": "trigger",
         "dedup_key": delivery.key,
         "client": format!("watchpost {}", message.watchpost),
-        "client_url": message.url,
         "links": links(message),
         "payload": {
             "summary": cut_chars(&message.headline(), MAX_SUMMARY_CHARS),
@@ -79,11 +78,18 @@ fn event(key: &Secret, delivery: &Delivery<'_>) -> Value {
             "severity": message.severity().label(),
             "timestamp": message.opened.to_string(),
             "component": message.name,
-            "group": message.group,
             "class": message.subject,
             "custom_details": details(message),
         },
-    })
+    });
+    // What is not there is left out: these fields are text, and null is none.
+    if let Some(url) = &message.url {
+        event["client_url"] = url.as_str().into();
+    }
+    if let Some(group) = &message.group {
+        event["payload"]["group"] = group.as_str().into();
+    }
+    event
 }
 
 fn source(message: &Message) -> &str {
@@ -106,4 +112,30 @@ fn details(message: &Message) -> Value {
         "watchpost": message.watchpost,
         "region": message.region,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::NoteKind;
+    use crate::model::Stamp;
+    use crate::notify::message::Identity;
+
+    #[test]
+    fn what_is_not_there_is_left_out() {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let mut message = Message::test(NoteKind::Test, "r", &Identity::default(), at);
+        let now = Stamp::new(at, std::time::Duration::ZERO);
+        let key = Secret::new("k".into());
+        let sent = |message: &Message| {
+            event(&key, &Delivery { id: "n1", message, key: "d", route: None, now })
+        };
+        let without = sent(&message);
+        assert!(without.get("client_url").is_none() && without["payload"].get("group").is_none());
+        message.url = Some("https://w.example".into());
+        message.group = Some("a:443".into());
+        let with = sent(&message);
+        assert_eq!(with["client_url"], "https://w.example");
+        assert_eq!(with["payload"]["group"], "a:443");
+    }
 }

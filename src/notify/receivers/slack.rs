@@ -1,40 +1,27 @@
 //! Slack, incoming webhook. A room, not a pager: no dedup and no resolve, so the end is a message of its own.
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::exchange::Outlet;
+use super::hook::Hook;
+pub(super) use super::hook::Spec;
 use super::{Delivery, Sent};
-use crate::model::{Mistakes, Secret};
-use crate::net::SecretSource;
+use crate::model::Mistakes;
 use crate::notify::message::{Message, Severity, cut_chars};
 
 const MAX_HEADLINE_CHARS: usize = 1_000;
 /// Slack folds longer texts away.
 const MAX_TEXT_BYTES: usize = 7_000;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Spec {
-    pub url: Option<Secret>,
-    pub url_file: Option<String>,
-}
-
 #[derive(Debug)]
-pub(super) struct Receiver {
-    url: SecretSource,
-}
+pub(super) struct Receiver(Hook);
 
 impl Receiver {
     pub(super) fn build(spec: Spec, mistakes: &mut Mistakes) -> Option<Self> {
-        SecretSource::require("url", spec.url, spec.url_file, mistakes).map(|url| Self { url })
+        Hook::build(spec, mistakes).map(Self)
     }
 
     pub(super) async fn send(&self, outlet: &Outlet, delivery: &Delivery<'_>) -> Sent {
-        let url = match self.url.read().await {
-            Ok(url) => url,
-            Err(error) => return error.into(),
-        };
         let message = delivery.message;
         let headline = escape(&cut_chars(&message.headline(), MAX_HEADLINE_CHARS));
         let body = json!({
@@ -45,8 +32,7 @@ impl Receiver {
                 "text": escape(&message.text(MAX_TEXT_BYTES)),
             }],
         });
-        let headers = reqwest::header::HeaderMap::new();
-        match outlet.post(url.reveal(), headers, &body, delivery.now.wall).await {
+        match self.0.post(outlet, delivery, &body).await {
             // Only the word says that it was taken.
             Ok(reply) if reply.status == 200 && reply.body.trim() == "ok" => Sent::delivered(),
             Ok(reply) => reply.failure(),

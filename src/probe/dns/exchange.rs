@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::message::{Asked, LENGTH, Reply};
 use super::{Report, Transport};
 use crate::model::{Answer, Fault, Phase, Unknown, family};
-use crate::net::{Datagrams, Deadline, Source, dial};
+use crate::net::{Datagrams, Deadline, Source, accepted, dial};
 use crate::probe::certificates;
 
 /// What UDP can carry; a server may send more than the 512 bytes that the first standard allowed.
@@ -39,12 +39,13 @@ impl Server<'_> {
             Transport::Tls(client) => {
                 let tcp =
                     dial(self.ip, self.port, self.source, self.deadline, &mut report.watch).await?;
-                let (tls, session) = client
+                let (mut tls, session) = client
                     .handshake(tcp, self.name, &[b"dot"], self.deadline, &mut report.watch)
                     .await?;
                 certificates::tls_facts(report, &session);
                 certificates::session_facts(report, &session);
                 certificates::require_verified(&session)?;
+                accepted(&mut tls, self.deadline).await?;
                 self.over_stream(tls, asked, report).await
             }
         }

@@ -185,7 +185,7 @@ impl Prober {
         let (host, port) = server(target, self.transport.port()).ok_or_else(|| {
             Unknown::Setup(format!("{target:?} is not a server with or without a port").into())
         })?;
-        let ip = address::resolve(ask, host, self.preference, report).await?;
+        let ip = address::resolve(ask, (host, Some(port)), self.preference, report).await?;
         usable(self.broken.resolved.as_ref())?;
         let name = ask.target.hostname.as_deref().unwrap_or(host);
         let server = Server { name, ip, port, source: self.source, deadline: ask.deadline };

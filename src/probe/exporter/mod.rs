@@ -60,8 +60,13 @@ impl Prober {
         let mut tally = Tally::new(&self.rules);
         let asked = self.http.run_with(ask, report, Some(&mut tally)).await;
         let read = tally.finish();
-        if let Some(read) = &read {
-            read.tell(report);
+        match &read {
+            Some(_) if asked.as_ref().is_err_and(is_cut_short) => {
+                // Prometheus drops such a scrape, and counts of its beginning are no measure of it.
+                report.set_flag(&family::PROBE_EXPORTER_VALID, false);
+            }
+            Some(read) => read.tell(report),
+            None => {}
         }
         if let Err(answer @ (Answer::Fail(_) | Answer::Unknown(_))) = asked {
             return Err(answer);
@@ -161,6 +166,20 @@ impl Read {
         }
         self.outside.map_or(Ok(()), |fault| Err(fault.into()))
     }
+}
+
+/// Whether the body did not come to its end.
+const fn is_cut_short(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Fail(
+            Fault::BodyTimeout { .. }
+                | Fault::BodyTruncated { .. }
+                | Fault::BodyTooLarge { .. }
+                | Fault::BodyEncoding { .. }
+                | Fault::ProtocolError { .. }
+        )
+    )
 }
 
 /// `kube-state-metrics` calls itself `kube_state_metrics` in its metrics.

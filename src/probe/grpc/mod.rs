@@ -98,7 +98,8 @@ impl Prober {
         if self.tls || *self.client.settings() != TlsSettings::default() {
             self.client.prepare(ask.deadline).await?;
         }
-        let ip = address::resolve(ask, place.host, self.preference, report).await?;
+        let ip =
+            address::resolve(ask, (place.host, Some(place.port)), self.preference, report).await?;
         report.watch.enter(Phase::Check);
         tell_status(report, None);
         let source = source_address(self.source.as_deref());

@@ -96,17 +96,13 @@ async fn read(
     coding: Coding,
     deadline: Deadline,
 ) -> Result<(), Answer> {
-    let received = |decoder: &Decoder<'_>| decoder.intake().length;
     while let Some(chunk) = response.chunk(deadline).await? {
         for (nth, step) in chunk.chunks(decoder.step()).enumerate() {
             // A bomb must neither outlive the budget nor keep other runs of this thread waiting.
             if nth > 0 {
                 tokio::task::yield_now().await;
                 if deadline.left().is_zero() {
-                    let received = received(decoder);
-                    return Err(
-                        Fault::BodyTimeout { received, budget: std::time::Duration::ZERO }.into()
-                    );
+                    return Err(response.timed_out());
                 }
             }
             if let Err(error) = decoder.feed(step) {

@@ -209,7 +209,8 @@ impl CelRules {
                 rule.mismatch("not evaluated in time").into()
             })
         };
-        let permit = deadline.limit(EVALUATIONS.acquire()).await.map_err(|_| late())?;
+        // That others take all the room says nothing about this target.
+        let permit = deadline.limit(EVALUATIONS.acquire()).await.map_err(|_| no_room())?;
         let rules = self.clone();
         let judged = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -236,6 +237,12 @@ impl CelRules {
         }
         Ok(())
     }
+}
+
+fn no_room() -> Answer {
+    let what =
+        format!("{AT_ONCE} evaluations of CEL expressions go on and left no room for this one");
+    Unknown::Setup(what.into()).into()
 }
 
 /// JSON as upstream hands it to CEL: every number is a double.
@@ -294,6 +301,21 @@ mod tests {
         for expression in ["body.missing == 1", "body.n", "body"] {
             assert!(holds(expression, r#"{"n": 1}"#).is_err(), "{expression}");
         }
+    }
+
+    #[tokio::test]
+    async fn no_room_for_an_evaluation_is_not_the_target_s_fault() {
+        let all = u32::try_from(AT_ONCE).unwrap();
+        let taken = EVALUATIONS.acquire_many(all).await.unwrap();
+        let rule = CelRule::parse("body.ok").unwrap();
+        let rules = CelRules { fail_if: None, fail_unless: Some(rule) };
+        let body = br#"{"ok": true}"#.to_vec();
+        let soon = Deadline::after(std::time::Duration::from_millis(20));
+        let answer = rules.judge(body.clone(), soon).await.unwrap_err();
+        assert_eq!(answer.reason(), Some("setup"));
+        drop(taken);
+        let later = Deadline::after(std::time::Duration::from_secs(20));
+        assert_eq!(rules.judge(body, later).await, Ok(()));
     }
 
     #[test]

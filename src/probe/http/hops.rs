@@ -94,8 +94,8 @@ impl Walk<'_> {
         if left_to_proxy {
             return Ok(());
         }
-        let host = self.link.host.clone();
-        let found = address::resolve(self.ask, &host, self.prober.preference, self.report).await?;
+        let to = (self.link.host.as_str(), Some(self.link.port()));
+        let found = address::resolve(self.ask, to, self.prober.preference, self.report).await?;
         self.ip = Some(found);
         Ok(())
     }
@@ -190,12 +190,13 @@ impl Walk<'_> {
     async fn follow(&mut self, link: Link, headers: &HeaderMap) -> Result<(), Answer> {
         self.jar.keep(&self.link, headers);
         self.report.note(|| format!("redirected to {link}"));
-        self.ask.net.resolver.permit(&link.host, link.port())?;
+        let same_host = link.host == self.link.host;
+        let known = self.ip.filter(|_| same_host);
+        self.ask.net.resolver.permit(&link.host, link.port(), known)?;
         let downgrade = self.link.is_tls() && !link.is_tls();
         self.referer = (!downgrade).then(|| self.link.to_string());
         // Credentials stay at home: with the first host, and not without the TLS that it was asked with.
         self.at_home &= link.host == self.home.host && !downgrade;
-        let same_host = link.host == self.link.host;
         self.link = link;
         if !same_host {
             self.ip = None;
@@ -208,8 +209,8 @@ impl Walk<'_> {
                 let (net, deadline) = (self.ask.net, self.ask.deadline);
                 let preference = self.prober.preference;
                 let watch = &mut self.report.watch;
-                let host = &self.link.host;
-                self.ip = Some(net.resolver.resolve(host, preference, deadline, watch).await?);
+                let to = (self.link.host.as_str(), Some(self.link.port()));
+                self.ip = Some(net.resolver.resolve(to, preference, deadline, watch).await?);
             }
         }
         Ok(())

@@ -158,7 +158,7 @@ impl Prober {
         self.begin(report);
         let link = self.link(&ask.target.address, report)?;
         let mut answered = walk(self, ask, link.clone(), report).await?;
-        if self.token_went_stale(&answered).await {
+        if self.token_went_stale(ask, &answered).await {
             report.note(|| "the kept token was refused; asking again with a new one");
             answered = walk(self, ask, link, report).await?;
         }
@@ -178,10 +178,10 @@ impl Prober {
     }
 
     /// A kept token may have been revoked since: one more try decides.
-    async fn token_went_stale(&self, answered: &Final) -> bool {
+    async fn token_went_stale(&self, ask: &Ask<'_>, answered: &Final) -> bool {
         let Some(oauth2) = self.asking.auth.oauth2() else { return false };
         let refused = answered.response.head.status == StatusCode::UNAUTHORIZED;
-        refused && oauth2.forget().await
+        refused && oauth2.forget(ask.deadline).await
     }
 
     fn begin(&self, report: &mut Report) {

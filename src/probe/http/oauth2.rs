@@ -20,7 +20,7 @@ use super::user_agent;
 use crate::model::{Answer, Fault, Mistakes, Secret, Unknown};
 use crate::net::SecretSource;
 use crate::net::http::{Link, Payload};
-use crate::net::{IpPreference, Stopwatch, TlsClient};
+use crate::net::{Deadline, IpPreference, Stopwatch, TlsClient};
 use crate::probe::Ask;
 use crate::probe::secret;
 
@@ -127,8 +127,9 @@ impl OAuth2 {
     }
 
     /// Throws the kept token away: the target no longer takes it. Says whether it was from an earlier run.
-    pub(super) async fn forget(&self) -> bool {
-        let mut kept = self.kept.lock().await;
+    pub(super) async fn forget(&self, deadline: Deadline) -> bool {
+        // Another run may be fetching one, and have more time for it than this one has.
+        let Ok(mut kept) = deadline.limit(self.kept.lock()).await else { return false };
         let Some(last) = &mut *kept else { return false };
         let was_kept = last.reused && last.ends.is_some();
         last.ends = None;
@@ -318,5 +319,25 @@ impl Grant {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_does_not_wait_longer_than_it_has_for_another_s_token() {
+        let spec = OAuth2Spec {
+            client_id: Some("us".into()),
+            token_url: Some("http://127.0.0.1:1/token".into()),
+            ..OAuth2Spec::default()
+        };
+        let oauth2 = OAuth2::build(spec, &mut Mistakes::default()).unwrap();
+        let fetching = oauth2.kept.lock().await;
+        let began = Instant::now();
+        assert!(!oauth2.forget(Deadline::after(Duration::from_secs(2))).await);
+        assert_eq!(began.elapsed(), Duration::from_secs(2));
+        drop(fetching);
     }
 }

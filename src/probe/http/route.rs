@@ -105,10 +105,7 @@ impl Route<'_> {
         server_name: &str,
         watch: &mut Stopwatch,
     ) -> Result<Connected, Answer> {
-        let ip = match ip {
-            Some(ip) => ip,
-            None => self.resolve(&link.host, watch).await?,
-        };
+        let ip = self.address(link, ip, watch).await?;
         let stream = dial(ip, link.port(), self.source, self.deadline, watch).await?;
         let peer = SocketAddr::new(ip, link.port());
         self.secure(Wire::Tcp(stream), link, peer, server_name, watch).await
@@ -121,10 +118,7 @@ impl Route<'_> {
         server_name: &str,
         watch: &mut Stopwatch,
     ) -> Result<Connected, Answer> {
-        let ip = match ip {
-            Some(ip) => ip,
-            None => self.resolve(&link.host, watch).await?,
-        };
+        let ip = self.address(link, ip, watch).await?;
         let to = (ip, link.port());
         let name = (server_name, H3);
         let connected = Quic::connect(to, self.tls, name, self.source, self.deadline, watch);
@@ -187,7 +181,7 @@ impl Route<'_> {
                 proxy_authorization: proxy.authorization(),
             });
         }
-        let to = match ip {
+        let to = match ip.or_else(|| link.literal()) {
             Some(ip) => Hop::Ip(SocketAddr::new(ip, link.port())),
             None => Hop::Name(&link.host, link.port()),
         };
@@ -221,12 +215,22 @@ impl Route<'_> {
         Ok((Wire::Tls(Box::new(stream)), peer))
     }
 
-    pub(super) async fn resolve(
+    /// The address of `link`, unless it is known.
+    async fn address(
         &self,
-        host: &str,
+        link: &Link,
+        ip: Option<IpAddr>,
         watch: &mut Stopwatch,
     ) -> Result<IpAddr, Answer> {
-        self.net.resolver.resolve(host, self.preference, self.deadline, watch).await
+        match ip {
+            Some(ip) => Ok(ip),
+            None => self.resolve(link, watch).await,
+        }
+    }
+
+    async fn resolve(&self, link: &Link, watch: &mut Stopwatch) -> Result<IpAddr, Answer> {
+        let to = (link.host.as_str(), Some(link.port()));
+        self.net.resolver.resolve(to, self.preference, self.deadline, watch).await
     }
 
     /// For a host that the configuration names.

@@ -148,7 +148,7 @@ impl Rules {
             let found = self.body.judge(&body);
             return (body, found.map_err(Answer::from));
         }
-        let rules = self.body.clone();
+        let (rules, received) = (self.body.clone(), body.len() as u64);
         let searching = tokio::task::spawn_blocking(move || {
             let found = rules.judge(&body);
             (body, found.map_err(Answer::from))
@@ -157,7 +157,7 @@ impl Rules {
             Ok(Ok(found)) => found,
             Ok(Err(_)) => (Vec::new(), Err(crate::model::Unknown::Defect.into())),
             Err(expired) => {
-                let fault = Fault::BodyTimeout { received: 0, budget: expired.budget };
+                let fault = Fault::BodyTimeout { received, budget: expired.budget };
                 (Vec::new(), Err(fault.into()))
             }
         }

@@ -26,7 +26,9 @@ use super::{Ask, Blocks, Report, Verdict, address, certificates};
 use crate::model::{Answer, Fault, Mistakes, Phase, Unknown, family};
 use crate::net::SecretSource;
 use crate::net::http::{self as net_http, Link, Scheme};
-use crate::net::{Deadline, IpFamily, IpPreference, Stopwatch, TlsClient, TlsSettings, dial};
+use crate::net::{
+    Deadline, IpFamily, IpPreference, Stopwatch, TlsClient, TlsSettings, accepted, dial,
+};
 
 /// The largest message that is taken.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -83,7 +85,8 @@ impl Prober {
         if link.is_tls() || *self.client.settings() != TlsSettings::default() {
             self.client.prepare(ask.deadline).await?;
         }
-        let resolved = address::resolve(ask, &link.host, self.preference, report).await;
+        let to = (link.host.as_str(), Some(link.port()));
+        let resolved = address::resolve(ask, to, self.preference, report).await;
         let ip = resolved.inspect_err(|_| report.watch.forget(Phase::Resolve))?;
         let opened = self.open(ask, &link, ip, report).await;
         // Upstream has this one whatever happened.
@@ -145,11 +148,12 @@ impl Prober {
         let name = address::host_port(name).map_or(name, |(host, _)| host);
         let alpn: &[&[u8]] = &[b"http/1.1"];
         let shaken = self.client.handshake(wire, name, alpn, ask.deadline, &mut aside).await;
-        let (stream, session) = shaken?;
+        let (mut stream, session) = shaken?;
         if session.refusal().is_some() {
             certificates::tls_facts(report, &session);
         }
         certificates::require_verified(&session)?;
+        accepted(&mut stream, ask.deadline).await?;
         Ok(net_http::Wire::Tls(Box::new(stream)))
     }
 

@@ -54,8 +54,11 @@ struct Rules {
 struct Look {
     at: Instant,
     /// The files and what they looked like when they were read.
-    seen: Vec<(PathBuf, Option<Signature>)>,
+    seen: Vec<Seen>,
 }
+
+/// A file and what it looked like.
+type Seen = (PathBuf, Option<Signature>);
 
 /// Tells one content of a file from another without reading it.
 #[derive(PartialEq, Eq)]
@@ -75,10 +78,10 @@ pub(super) struct Passed {
 impl Access {
     /// Reads the file for the first time.
     pub fn new(path: &Path, load: LoadWebConfig) -> Result<Self, String> {
-        let spec = load()?;
+        let (spec, seen) = read(path, &load);
+        let spec = spec?;
         let http2 = spec.http_server_config.as_ref().and_then(|http| http.http2).unwrap_or(true);
-        let files = files(path, Some(&spec));
-        let look = Look { at: Instant::now(), seen: signatures(files) };
+        let look = Look { at: Instant::now(), seen };
         let rules = Rules::build(&spec, folder(path), http2)?;
         Ok(Self {
             path: path.to_owned(),
@@ -150,17 +153,12 @@ impl Access {
         look.seen = looked.unwrap_or_default();
     }
 
-    fn read_again(
-        &self,
-        seen: Vec<(PathBuf, Option<Signature>)>,
-    ) -> Vec<(PathBuf, Option<Signature>)> {
-        let same = |(path, before): &(PathBuf, Option<Signature>)| Signature::of(path) == *before;
+    fn read_again(&self, seen: Vec<Seen>) -> Vec<Seen> {
+        let same = |(path, before): &Seen| Signature::of(path) == *before;
         if !seen.is_empty() && seen.iter().all(same) {
             return seen;
         }
-        // Signatures first: a file that changes while it is read differs at the next look.
-        let loaded = (self.load)();
-        let files = signatures(files(&self.path, loaded.as_ref().ok()));
+        let (loaded, files) = read(&self.path, &self.load);
         let built = loaded.and_then(|spec| Rules::build(&spec, folder(&self.path), self.http2));
         let built = built.and_then(|rules| {
             if rules.tls.is_some() == self.tls {
@@ -192,6 +190,18 @@ impl std::fmt::Debug for Access {
     }
 }
 
+/// Reads the file, and what it and the files that it names look like. Each is looked at before it is read: one that changes
+/// meanwhile differs at the next look.
+fn read(path: &Path, load: &LoadWebConfig) -> (Result<WebSpec, String>, Vec<Seen>) {
+    let own = Signature::of(path);
+    let loaded = load();
+    let named = loaded.as_ref().ok().and_then(WebSpec::tls);
+    let named = named.map(|tls| tls::files(tls, folder(path))).unwrap_or_default();
+    let named = named.into_iter().map(|path| (Signature::of(&path), path));
+    let all = std::iter::once((own, path.to_owned())).chain(named);
+    (loaded, all.map(|(signature, path)| (path, signature)).collect())
+}
+
 fn retry(status: StatusCode, text: &str) -> Response {
     let mut response = plain_error(status, text);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -200,15 +210,6 @@ fn retry(status: StatusCode, text: &str) -> Response {
 
 fn folder(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
-}
-
-fn files(path: &Path, spec: Option<&WebSpec>) -> Vec<PathBuf> {
-    let named = spec.and_then(WebSpec::tls).map(|tls| tls::files(tls, folder(path)));
-    std::iter::once(path.to_owned()).chain(named.unwrap_or_default()).collect()
-}
-
-fn signatures(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<Signature>)> {
-    files.into_iter().map(|path| (Signature::of(&path), path)).map(|(s, p)| (p, s)).collect()
 }
 
 impl Signature {
@@ -261,7 +262,30 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.yml");
+        std::fs::write(&path, "{}\n").unwrap();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let (counted, changed) = (Arc::clone(&reads), path.clone());
+        let load = move || {
+            if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+                std::fs::write(&changed, "rate_limit: {}\n").unwrap();
+            }
+            Ok(WebSpec::default())
+        };
+        let access = Access::new(&path, Box::new(load)).unwrap();
+        let seen = std::mem::take(&mut access.look.try_lock().unwrap().seen);
+        let seen = access.read_again(seen);
+        assert_eq!(reads.load(Ordering::Relaxed), 2);
+        access.read_again(seen);
+        assert_eq!(reads.load(Ordering::Relaxed), 2, "nothing changed any more");
+    }
 
     #[test]
     fn a_burst_passes_and_then_one_each_interval() {

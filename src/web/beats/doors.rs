@@ -50,6 +50,10 @@ pub(super) async fn ping(
         Some(Some(run)) => Some(run),
         None => None,
     };
+    // Whoever guesses sends no megabyte first.
+    if let Err(refused) = beats.board().is_known(&address) {
+        return refusal(&beats, refused);
+    }
     let body = match read(body, MAX_PING_BYTES).await {
         Ok(body) => body,
         Err(code) => return code.into_response(),

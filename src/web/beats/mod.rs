@@ -19,12 +19,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http_body_util::BodyExt as _;
+use serde::Deserialize as _;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Site;
 use crate::book::{Beats as Row, Book, BookError, Ping, Write};
-use crate::deadman::{DeadmanState, Meter, Pauses, Replica, Report, Switchboard};
+use crate::deadman::{DeadmanState, Meter, Pauses, Replica, Report, Spec, Switchboard};
 pub(super) use section::section;
 pub(super) use shown::{DeadmanJson, shown};
 
@@ -120,6 +121,17 @@ impl Beats {
 
     pub fn replicas(&self, name: &str) -> Vec<Replica> {
         self.polled().replicas.get(name).cloned().unwrap_or_default()
+    }
+
+    /// What an Alertmanager said that nobody asks any more is of no interest.
+    pub fn keep_replicas_of(&self, specs: &[Arc<Spec>]) {
+        let is_asked = |name: &str, url: &String| {
+            let watchdogs = specs.iter().filter(|spec| spec.name == name);
+            watchdogs.flat_map(|spec| &spec.watchdog).any(|rules| rules.alertmanagers.contains(url))
+        };
+        for (name, replicas) in &mut self.polled().replicas {
+            replicas.retain(|replica| is_asked(name, &replica.url));
+        }
     }
 
     /// What Alertmanagers said since this was last asked for.
@@ -231,24 +243,24 @@ impl Beats {
 /// What the book kept of switches. A row that cannot be read is said and begins anew.
 pub fn kept(book: &Book) -> crate::deadman::Kept {
     let mut kept = crate::deadman::Kept::default();
-    for mut row in book.beats() {
-        let Some(state) = row.extra.remove(STATE) else { continue };
+    book.each_beats(|row| {
+        let Some(state) = row.extra.get(STATE) else { return };
         if row.name == PAUSES_ROW {
-            kept.pauses = serde_json::from_value::<Pauses>(state).unwrap_or_else(|error| {
+            kept.pauses = Pauses::deserialize(state).unwrap_or_else(|error| {
                 tracing::error!(%error, "the pauses in the book cannot be read");
                 Pauses::default()
             });
-            continue;
+            return;
         }
-        match serde_json::from_value::<DeadmanState>(state) {
+        match DeadmanState::deserialize(state) {
             Ok(state) => {
-                kept.states.insert(row.name, state);
+                kept.states.insert(row.name.clone(), state);
             }
             Err(error) => {
                 tracing::error!(deadman = row.name, %error, "its state in the book cannot be read: armed anew");
             }
         }
-    }
+    });
     kept
 }
 

@@ -22,6 +22,8 @@ use crate::model::Period;
 use crate::web::Site;
 use crate::web::peer::Peer;
 
+/// The key of the API, beside `Authorization`.
+const API_KEY: &str = "x-api-key";
 /// A request for a pause is small.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
 /// Requests for pauses are settled one after the other; this long one of them waits.
@@ -129,8 +131,7 @@ async fn admit(
     if is_foreign_page(headers) {
         return Err(said((StatusCode::FORBIDDEN, "not from a page of another site".into())));
     }
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    if !site.opens_api(authorization.and_then(presented)).await {
+    if !site.opens_api(key(headers)).await {
         let wants = [(header::WWW_AUTHENTICATE, "Bearer")];
         let text = "the key of the API is missing or wrong\n";
         return Err((StatusCode::UNAUTHORIZED, wants, text).into_response());
@@ -138,6 +139,14 @@ async fn admit(
     let Some(beats) = site.beats() else { return Err(not_recorded()) };
     let by = site.sender(peer, headers).map(|ip| ip.to_string()).unwrap_or_default();
     Ok(Asker { beats, by })
+}
+
+/// The key that was presented: in a header of its own where `Authorization` is for a user of `--web.config.file`.
+fn key(headers: &HeaderMap) -> Option<Vec<u8>> {
+    if let Some(key) = headers.get(API_KEY) {
+        return Some(key.as_bytes().to_vec());
+    }
+    presented(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
 /// Browsers say which site a page that asks is from.

@@ -8,6 +8,7 @@ use super::Beats;
 use super::shown::{DeadmanJson, shown};
 use crate::clock;
 use crate::deadman::Planned;
+use crate::model::Status;
 use crate::web::escape::Escaped;
 
 /// Rows of a list that the page shows; the rest is counted.
@@ -18,7 +19,8 @@ pub(in crate::web) fn section(html: &mut String, beats: &Beats) {
     let switches = shown(beats);
     if !switches.is_empty() {
         html.push_str(
-            "<section><h2>Dead man's switches</h2><table><thead><tr><th>switch</th><th>state</th><th>last beat</th>\
+            "<section><h2>Dead man's switches</h2><table class=\"switches\"><colgroup><col class=\"switch\">\
+             <col class=\"status\"><col class=\"time\"><col class=\"time\"><col></colgroup><thead><tr><th>switch</th><th>state</th><th>last beat</th>\
              <th>fails at</th><th>what is known</th></tr></thead><tbody>",
         );
         for switch in switches.iter().take(MAX_ROWS) {
@@ -33,10 +35,13 @@ pub(in crate::web) fn section(html: &mut String, beats: &Beats) {
 }
 
 fn row(html: &mut String, switch: &DeadmanJson) {
-    let (class, state) = match (&switch.paused, switch.ok) {
-        (Some(_), _) => ("paused", "paused"),
-        (None, true) => ("up", "ok"),
-        (None, false) => ("down", "fails"),
+    let class = switch.status.label();
+    let state = match switch.status {
+        Status::Up => "ok",
+        Status::Degraded => "degraded",
+        Status::Down => "fails",
+        Status::Unknown => "waiting",
+        Status::Paused => "paused",
     };
     let from = switch.last_from.map(|from| format!("<small>from {from}</small>"));
     // Writing to a `String` cannot fail.
@@ -63,7 +68,7 @@ fn known(html: &mut String, switch: &DeadmanJson) {
     for member in switch.members.iter().filter(|member| member.name != switch.name) {
         let reason = member.reason.as_deref().unwrap_or("ok");
         let heard = member.heard.as_deref().unwrap_or("nothing was heard yet");
-        let state = if member.ok { "" } else { "fails: " };
+        let state = if member.ok == Some(false) { "fails: " } else { "" };
         lines.push(format!("{}: {state}{reason}; {heard}", member.name));
     }
     for replica in &switch.alertmanagers {

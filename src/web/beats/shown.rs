@@ -11,8 +11,10 @@ use serde::Serialize;
 use super::Beats;
 use crate::clock;
 use crate::deadman::{Replica, Report};
-use crate::model::{Answer, Stamp};
+use crate::model::{Answer, Stamp, Status};
 use crate::web::Site;
+
+const WAITS: &str = "waits for its first beat";
 
 /// One switch of `/api/v1/deadman`.
 #[derive(Debug, Serialize)]
@@ -22,8 +24,11 @@ pub(in crate::web) struct DeadmanJson {
     /// The address that the last beat came from.
     pub(super) last_from: Option<IpAddr>,
     pub(super) deadline: Option<Timestamp>,
-    pub(super) ok: bool,
-    /// Why, in words, when it fails.
+    /// `unknown` while it waits for its first beat.
+    pub(super) status: Status,
+    /// Not known of one that was never beaten, unless it fails.
+    pub(super) ok: Option<bool>,
+    /// Why, in words, when it fails or is late, and what it waits for.
     pub(super) reason: Option<String>,
     /// Why it is paused, while it is.
     pub(super) paused: Option<String>,
@@ -57,7 +62,7 @@ impl From<Replica> for AlertmanagerJson {
 #[derive(Debug, Serialize)]
 pub(super) struct MemberJson {
     pub(super) name: String,
-    pub(super) ok: bool,
+    pub(super) ok: Option<bool>,
     pub(super) reason: Option<String>,
     /// The last that was heard of it, in words.
     pub(super) heard: Option<String>,
@@ -65,29 +70,55 @@ pub(super) struct MemberJson {
 
 impl From<Report> for DeadmanJson {
     fn from(report: Report) -> Self {
-        let why = |answer: &Answer| answer.reason().map(|_| answer.to_string());
         let members = report.members.iter().map(|(name, verdict)| MemberJson {
             name: name.to_string(),
-            ok: verdict.answer.is_success(),
-            reason: why(&verdict.answer),
+            ok: is_ok(&verdict.answer, verdict.heard.is_some()),
+            reason: if verdict.waits() { Some(WAITS.to_owned()) } else { why(&verdict.answer) },
             heard: verdict.heard.map(|heard| heard.to_string()),
         });
         let wall = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.wall);
         let newest = report.members.iter().filter_map(|(_, verdict)| verdict.heard);
-        let newest = newest.max_by_key(|heard| heard.received);
+        let newest = newest.max_by_key(|heard| heard.received.wall);
+        // Of those that fail, the answer says whether the others are enough.
+        let mut others =
+            report.members.iter().filter(|(_, it)| !matches!(it.answer, Answer::Fail(_)));
+        let all_heard = others.all(|(_, verdict)| verdict.heard.is_some());
         Self {
+            status: report.status(),
             members: members.collect(),
             name: report.name.to_string(),
             last_from: newest.and_then(|heard| heard.from),
             last_beat: wall(report.last_beat),
             deadline: wall(report.deadline),
-            ok: report.answer.is_success(),
-            reason: why(&report.answer),
+            ok: is_ok(&report.answer, all_heard),
+            reason: why(&report.answer).or_else(|| waits_for(&report)),
             paused: report.paused.map(|pause| pause.reason),
             paused_until: None,
             notes: report.notes.iter().map(ToString::to_string).collect(),
             alertmanagers: Vec::new(),
         }
+    }
+}
+
+/// Works, fails, or neither: what was never heard of cannot work.
+fn is_ok(answer: &Answer, is_heard: bool) -> Option<bool> {
+    match answer {
+        Answer::Fail(_) => Some(false),
+        Answer::Pass | Answer::Warn(_) => is_heard.then_some(true),
+        Answer::Unknown(_) => None,
+    }
+}
+
+fn why(answer: &Answer) -> Option<String> {
+    answer.reason().map(|_| answer.to_string())
+}
+
+fn waits_for(report: &Report) -> Option<String> {
+    let waiting: Vec<&str> = report.waiting().map(|name| &**name).collect();
+    match waiting.as_slice() {
+        [] => None,
+        [name] if *name == &*report.name => Some(WAITS.to_owned()),
+        names => Some(format!("nothing was heard yet of {}", names.join(", "))),
     }
 }
 

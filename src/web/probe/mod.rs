@@ -4,6 +4,7 @@
 //! ends when whoever asked for it goes away.
 
 mod debug;
+mod durations;
 mod history;
 mod request;
 mod timeout;
@@ -14,13 +15,14 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(super) use debug::page;
 pub(super) use history::{Entry, History};
-pub(super) use request::first;
+pub(super) use request::{first, masked};
 
+use self::durations::Durations;
 use self::history::Asked;
 use self::request::Parameters;
 use super::{Site, metrics, plain_error};
@@ -33,8 +35,6 @@ use crate::probe::{Listed, MAX_OVERRIDES, Module, OnDemand};
 const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 /// Seconds after which somebody who was refused may come again.
 const RETRY_AFTER: &str = "1";
-/// Buckets, in seconds, for runs.
-const RUN_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
 /// How `/probe` is to behave.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ pub(super) struct Probing {
     module_unknown: IntCounter,
     in_flight: IntGauge,
     refused: IntCounterVec,
-    durations: Option<HistogramVec>,
+    durations: Option<Durations>,
 }
 
 impl Probing {
@@ -95,9 +95,7 @@ impl Probing {
             module_unknown: family::BLACKBOX_MODULE_UNKNOWN.counter(registry),
             in_flight: family::PROBE_REQUESTS.int_gauge(registry),
             refused,
-            durations: options
-                .histogram
-                .then(|| family::PROBE_REQUEST_DURATION.histograms(registry, &RUN_BUCKETS)),
+            durations: options.histogram.then(|| Durations::new(registry)),
         }
     }
 
@@ -112,10 +110,17 @@ impl Probing {
         Some(Running { in_flight: &self.in_flight, _permit: permit })
     }
 
+    /// Drops what is counted for modules that a reload took away.
+    pub(super) fn forget_removed(&self) {
+        if let Some(durations) = &self.durations {
+            durations.keep(|module| self.on_demand.lists(module));
+        }
+    }
+
     fn record(&self, asked: &Asked, outcome: &Outcome) {
         let took = outcome.took.as_secs_f64();
         if let Some(durations) = &self.durations {
-            durations.with_label_values(&[&asked.module]).observe(took);
+            durations.observe(&asked.module, took);
         }
         let Some(reason) = outcome.answer.reason() else { return };
         if !outcome.answer.is_success() {
@@ -244,7 +249,7 @@ impl Order {
             module: Arc::clone(&module.name),
             prober,
             phases: module.phases_family(),
-            target: address.as_str().into(),
+            target: masked(&address).into(),
             hostname: hostname.as_deref().map(Into::into),
             overrides,
             shown,

@@ -2,7 +2,7 @@
 
 use url::form_urlencoded;
 
-use crate::model::override_key;
+use crate::model::{MASK, override_key};
 use crate::probe::MAX_OVERRIDES;
 
 /// The module that is meant when none is named.
@@ -48,6 +48,21 @@ fn overrides(query: &str) -> Vec<(String, String)> {
 pub(in crate::web) fn first(query: &str, name: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// The target as it may be shown: a password in a URL is for whom it is sent to, and not for logs and pages.
+pub(in crate::web) fn masked(target: &str) -> String {
+    let begins = target.find("://").map_or(0, |at| at + "://".len());
+    let (scheme, rest) = target.split_at(begins);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let named = authority.rsplit_once('@').and_then(|(userinfo, _)| {
+        let (name, _) = userinfo.split_once(':')?;
+        Some((name, rest.split_at(userinfo.len()).1))
+    });
+    match named {
+        Some((name, behind)) => format!("{scheme}{name}:{MASK}{behind}"),
+        None => target.to_owned(),
+    }
 }
 
 /// The target as a prober can use it: decoded a second time where it was encoded twice, and only there.
@@ -104,6 +119,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_password_in_a_target_is_not_shown() {
+        for (target, shown) in [
+            ("https://u:p@ss@a.example:8/x?q=u:p@b", "https://u:<secret>@a.example:8/x?q=u:p@b"),
+            ("u:p@a.example", "u:<secret>@a.example"),
+            ("https://u@a.example/", "https://u@a.example/"),
+            ("a.example:25", "a.example:25"),
+            ("/run/x:y@z", "/run/x:y@z"),
+            ("http://a.example/@:x", "http://a.example/@:x"),
+        ] {
+            assert_eq!(masked(target), shown);
+        }
+    }
 
     #[test]
     fn the_first_of_a_repeated_parameter_counts() {

@@ -22,8 +22,7 @@ async fn alertmanager_is_killed() {
     page.says("prom-1: last evidence 20");
     page.says(&format!("Alertmanager {} does not answer", stage.ports.alertmanager_url(0)));
     stage.heartbeat_stays_away(&page).await;
-    let running = stage.start_alertmanager(0);
-    stage.alertmanagers[0] = Some(running);
+    stage.bring_alertmanager_back(0);
     stage.recovers().await;
 }
 
@@ -66,11 +65,15 @@ async fn the_watchdog_is_inhibited() {
     };
     stage.close().await;
     let broken = Instant::now();
-    stage.fire(json!({ "alertname": "InfoInhibitor" })).await;
+    let inhibitor = json!({ "alertname": "InfoInhibitor", "namespace": "shop" });
+    stage.fire(inhibitor.clone()).await;
     let page = stage.paged(broken, "the Watchdog is inhibited").await;
     page.says("prom-1 is down (no beat since 20");
-    page.says("Watchdog of prom-1 is inhibited by ");
+    // Alertmanager tells a fingerprint only.
+    page.says("Watchdog of prom-1 is inhibited by InfoInhibitor{namespace=\"shop\"}");
     stage.heartbeat_stays_away(&page).await;
+    stage.calm(inhibitor).await;
+    stage.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,6 +106,8 @@ async fn the_watchdog_was_never_routed_here() {
     page.says("prom-1 is down (never a beat, within 14 s)");
     page.says("Watchdog of prom-1 goes to people, which brought no evidence here yet");
     assert_eq!(stage.beats(), 0, "a beat without evidence");
+    stage.reroute(|text| text).await;
+    stage.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,6 +127,8 @@ async fn the_watchdog_is_muted_by_a_time_interval() {
     // 0.25 does not tell what is muted.
     page.says("look at repeat_interval, mute_time_intervals and the webhook");
     stage.heartbeat_stays_away(&page).await;
+    stage.reroute(|text| text).await;
+    stage.recovers().await;
 }
 
 /// The first notification comes, and the next one hours later: Alertmanager's own defaults.
@@ -141,6 +148,8 @@ async fn alertmanager_repeats_too_rarely() {
     page.says("    last evidence 20");
     page.says("look at repeat_interval");
     stage.heartbeat_stays_away(&page).await;
+    stage.reroute(|text| text).await;
+    stage.recovers().await;
 }
 
 /// A process that dies during the silence moves no deadline.
@@ -170,4 +179,6 @@ async fn watchpost_is_restarted_during_the_silence() {
     page.says("prom-1 is down (no beat since 20");
     stage.heartbeat_stays_away(&page).await;
     assert_eq!(stage.told(yml::PAGE).len(), 1);
+    stage.bring_alertmanager_back(0);
+    stage.recovers().await;
 }

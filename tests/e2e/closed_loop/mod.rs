@@ -5,6 +5,7 @@
 
 mod alertmanager;
 mod cluster;
+mod cut;
 mod prometheus;
 mod stage;
 mod yml;

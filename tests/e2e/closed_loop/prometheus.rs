@@ -25,8 +25,7 @@ async fn prometheus_is_killed() {
     let reason = ["job=\"alerting\"", "instance=\"prom-1\"", "reason=\"stale_evidence\""];
     stage.wp().until("probe_failure_info", &reason, |value| value > 0.0).await;
     stage.heartbeat_stays_away(&page).await;
-    let running = stage.start_prometheus(0);
-    stage.prometheis[0] = Some(running);
+    stage.bring_prometheus_back(0);
     stage.recovers().await;
 }
 
@@ -42,6 +41,7 @@ async fn the_rule_is_removed() {
     let page = stage.paged(broken, "the Watchdog rule is removed").await;
     page.says("prom-1 is down (no beat since 20");
     page.says("prom-1: last evidence 20");
+    page.says("Alertmanager said that the Watchdog of prom-1 is over");
     let resolved = ["deadman=\"alerting\"", "result=\"resolved\""];
     stage.wp().until("watchpost_deadman_beats_total", &resolved, |value| value >= 1.0).await;
     stage.heartbeat_stays_away(&page).await;
@@ -78,6 +78,8 @@ async fn prometheus_cannot_reach_alertmanager() {
     page.says("prom-1 is down (evidence from prom-1 has not moved for 13");
     page.says("prom-1: last evidence 20");
     stage.heartbeat_stays_away(&page).await;
+    stage.set_scraping(0, true).await;
+    stage.recovers().await;
 }
 
 /// With `min_sources: 1` of two, the first is a ticket and the second a page.
@@ -108,6 +110,11 @@ async fn one_of_two_prometheis_dies_and_then_the_other() {
     page.says("0 of 2 sources up, at least 1 must be: prom-1 is down (");
     page.says("prom-2 is down (");
     stage.heartbeat_stays_away(&page).await;
+    stage.bring_prometheus_back(0);
+    stage.recovers().await;
+    stage.bring_prometheus_back(1);
+    stage.ends(yml::TICKET).await;
+    assert_eq!(stage.told(yml::PAGE).len(), 2, "{}", stage.say("another page"));
 }
 
 /// Replicas whose external label is dropped on the way to Alertmanager send one and the same alert for every rule but this.
@@ -127,4 +134,24 @@ async fn one_of_two_prometheis_without_their_replica_label_dies() {
     page.says("1 of 2 sources up, at least 2 must be: prom-1 is down (");
     assert!(!page.text.contains("prom-2 is"), "{}", page.text);
     stage.heartbeat_stays_away(&page).await;
+    stage.bring_prometheus_back(0);
+    stage.recovers().await;
+}
+
+/// The label that the rule itself writes is dropped, so that the Watchdogs of both are one alert, and nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_own_label_is_dropped() {
+    let setup = Setup { prometheis: 2, min_sources: 1, ..Setup::default() };
+    let Some(mut stage) = Stage::open(setup).await else { return };
+    stage.close().await;
+    let broken = Instant::now();
+    stage.relabel("[{ regex: 'prometheus|prometheus_replica', action: labeldrop }]").await;
+    let page = stage.paged(broken, "so many Prometheis die that too few are left").await;
+    page.says("0 of 2 sources up, at least 1 must be: prom-1 is down (");
+    page.says("a Watchdog without the label prometheus comes, and nobody knows whose: look at alert_relabel_configs");
+    let unknown = ["deadman=\"alerting\"", "result=\"unknown_source\""];
+    stage.wp().until("watchpost_deadman_beats_total", &unknown, |value| value >= 1.0).await;
+    stage.heartbeat_stays_away(&page).await;
+    stage.relabel("[]").await;
+    stage.recovers().await;
 }

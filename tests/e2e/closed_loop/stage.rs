@@ -23,6 +23,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long recovery may take: the loop, `resolve_after`, and a busy machine.
 const RECOVERY: Duration = Duration::from_secs(45);
 
+/// How long a replica waits for each one before it; `yml` tells watchpost.
+const PEER_TIMEOUT: &str = "--cluster.peer-timeout=1s";
+
 /// What differs between tests.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
@@ -191,7 +194,7 @@ impl Stage {
             command
                 .arg(format!("--cluster.listen-address=127.0.0.1:{}", self.ports.gossip[index]))
                 .args(["--cluster.gossip-interval=50ms", "--cluster.pushpull-interval=1s"])
-                .args(["--cluster.peer-timeout=1s", "--cluster.settle-timeout=5s"])
+                .args([PEER_TIMEOUT, "--cluster.settle-timeout=5s"])
                 .args(["--cluster.probe-interval=500ms", "--cluster.probe-timeout=200ms"]);
             let others = self.ports.gossip.iter().enumerate().filter(|(other, _)| *other != index);
             command.args(others.map(|(_, port)| format!("--cluster.peer=127.0.0.1:{port}")));
@@ -212,6 +215,14 @@ impl Stage {
     }
 
     /// Gives Prometheus other rules or targets.
+    pub(super) fn bring_prometheus_back(&mut self, index: usize) {
+        self.prometheis[index] = Some(self.start_prometheus(index));
+    }
+
+    pub(super) fn bring_alertmanager_back(&mut self, index: usize) {
+        self.alertmanagers[index] = Some(self.start_alertmanager(index));
+    }
+
     pub(super) async fn reload_prometheus(&self, index: usize) {
         self.post(&format!("http://127.0.0.1:{}/-/reload", self.ports.prometheis[index]), None)
             .await;
@@ -220,6 +231,14 @@ impl Stage {
     pub(super) async fn set_scraping(&self, index: usize, scrapes: bool) {
         self.write_prometheus(index, scrapes);
         self.reload_prometheus(index).await;
+    }
+
+    /// Prometheus drops other labels than before on the way to Alertmanager.
+    pub(super) async fn relabel(&mut self, alert_relabel_configs: &'static str) {
+        self.setup.alert_relabel_configs = alert_relabel_configs;
+        for index in 0..self.setup.prometheis {
+            self.set_scraping(index, true).await;
+        }
     }
 
     /// Prometheus sends alerts to where nobody listens.
@@ -253,8 +272,16 @@ impl Stage {
 
     /// Tells the first Alertmanager of an alert that fires for a while.
     pub(super) async fn fire(&self, labels: Value) {
-        let ends = jiff::Timestamp::now() + Duration::from_secs(600);
-        let alerts = json!([{ "labels": labels, "endsAt": ends.to_string() }]);
+        self.fire_until(labels, jiff::Timestamp::now() + Duration::from_secs(600)).await;
+    }
+
+    /// Tells it that the alert is over.
+    pub(super) async fn calm(&self, labels: Value) {
+        self.fire_until(labels, jiff::Timestamp::now()).await;
+    }
+
+    async fn fire_until(&self, labels: Value, end: jiff::Timestamp) {
+        let alerts = json!([{ "labels": labels, "endsAt": end.to_string() }]);
         self.post(&format!("{}/api/v2/alerts", self.ports.alertmanager_url(0)), Some(alerts)).await;
     }
 
@@ -368,19 +395,41 @@ impl Stage {
         }
     }
 
-    /// Waits for the end of the episode after a repair: the same key, one page, beats again.
+    /// Waits for the end of the episode after a repair: the same key, one page, one end, beats again.
     pub(super) async fn recovers(&self) {
-        let is_over = async || self.told(PAGE).len() >= 2;
-        until(RECOVERY, is_over, || self.say("it is not over")).await;
-        match self.told(PAGE).as_slice() {
-            [Incident::Opened { key: opened, .. }, Incident::Resolved { key, .. }] => {
-                assert_eq!(opened, key);
-            }
-            other => panic!("{other:?}\n{}", self.say("not one episode")),
-        }
         let known = self.beats();
+        self.ends(PAGE).await;
         let beats = async || self.beats() > known;
         until(RECOVERY, beats, || self.say("no heartbeat after the recovery")).await;
+        // Nobody was told more meanwhile.
+        assert_eq!(self.told(PAGE).len(), 2, "{}", self.say("not one episode"));
+    }
+
+    /// Waits until the incidents of a service are over: each was opened once and ended once, by its own key.
+    pub(super) async fn ends(&self, service: &str) {
+        let is_over = async || {
+            let (opened, resolved) = self.keys(service);
+            !opened.is_empty() && opened.len() <= resolved.len()
+        };
+        until(RECOVERY, is_over, || self.say("it is not over")).await;
+        let (mut opened, resolved) = self.keys(service);
+        assert_eq!(opened, resolved, "{}", self.say("not each its own end"));
+        opened.dedup();
+        assert_eq!(opened.len(), resolved.len(), "{}", self.say("not one episode each"));
+    }
+
+    /// The keys of what was opened, and of what was ended.
+    fn keys(&self, service: &str) -> (Vec<String>, Vec<String>) {
+        let (mut opened, mut resolved) = (Vec::new(), Vec::new());
+        for incident in self.told(service) {
+            match incident {
+                Incident::Opened { key, .. } => opened.push(key),
+                Incident::Resolved { key, .. } => resolved.push(key),
+            }
+        }
+        opened.sort_unstable();
+        resolved.sort_unstable();
+        (opened, resolved)
     }
 
     /// Everything that explains a failed test.

@@ -103,7 +103,7 @@ fn route(setup: &Setup) -> String {
         return String::new();
     }
     format!(
-        "      route: {{ scrape_interval: 1s, evaluation_interval: 1s, resend_delay: {}, group_wait: 0s, \
+        "      route: {{ scrape_interval: 1s, evaluation_interval: 1s, resend_delay: {}, peer_timeout: 1s, group_wait: 0s, \
          group_interval: {group}, repeat_interval: {repeat} }}\n",
         setup.resend
     )

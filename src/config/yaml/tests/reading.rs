@@ -89,6 +89,12 @@ fn bombs_are_refused() {
     let told = refused(&text);
     assert!(told[0].contains("aliases expand to more than 200000 values"), "{told:?}");
 
+    let nested: Vec<String> = (0..50).map(|level| format!("&n{level} [")).collect();
+    let nested = nested.concat();
+    let nested = format!("{nested}{}{}", "x,".repeat(100_000), "]".repeat(50));
+    let told = refused(&nested);
+    assert!(told[0].contains("anchors mark more than 4000000 values"), "{told:?}");
+
     let deep = format!("{}{}", "[".repeat(80), "]".repeat(80));
     assert!(refused(&deep)[0].contains("nested more than 64 levels"), "{:?}", refused(&deep));
 
@@ -175,4 +181,12 @@ fn control_signs_do_not_reach_the_terminal() {
     let source = std::sync::Arc::new(Source::named("t.yml", "a: \u{1b}[31m"));
     let at = Position { source, line: 1, column: 4, length: 1 };
     assert!(!Problem::error("odd").at(&at).to_string().contains('\u{1b}'));
+}
+
+#[test]
+fn a_tab_is_named_where_it_is_refused() {
+    let mut problems = Problems::new();
+    parse(Source::named("t.yml", "a:\n  b:\tc\n"), &mut problems);
+    let hints: Vec<_> = problems.iter().filter_map(|problem| problem.hint.as_deref()).collect();
+    assert_eq!(hints, ["write spaces instead of tabs"]);
 }

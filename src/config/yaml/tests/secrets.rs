@@ -48,6 +48,8 @@ fn no_excerpt_shows_a_secret() {
 fn what_is_not_secret_is_shown() {
     let shown = all_lines_shown(source("password: hunter2\nuser: bob\nlist:\n  - one\n"));
     assert!(shown.contains("user: bob") && shown.contains("- one"), "{shown}");
+    let shown = all_lines_shown(source("list:\n  - {key: hunter2}\n  - {user: bob}\n"));
+    assert!(shown.contains("{user: bob}") && !shown.contains("hunter2"), "{shown}");
 }
 
 #[test]

@@ -65,6 +65,53 @@ pub(crate) struct Case {
     pub(crate) asked: BTreeMap<String, usize>,
 }
 
+/// Every question in every circumstance: the keys of `all`, `each` and `ways` are those of a case.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Product {
+    each: Vec<Value>,
+    ways: Vec<Value>,
+    all: Value,
+    /// Texts that stand for longer ones, filled in last.
+    words: BTreeMap<String, String>,
+}
+
+impl Product {
+    fn cases(&self, file: &str) -> Vec<Written> {
+        let pairs = self.each.iter().flat_map(|each| self.ways.iter().map(move |way| (each, way)));
+        pairs.map(|(each, way)| self.case(each, way, file)).collect()
+    }
+
+    fn case(&self, each: &Value, way: &Value, file: &str) -> Written {
+        let text = |value: &Value, key: &str| value[key].as_str().unwrap().to_owned();
+        let name = format!("{}: {}", text(each, "name"), text(way, "name"));
+        let prober = text(each, "prober");
+        let mut value = self.all.clone();
+        merge(&mut value, each);
+        merge(&mut value, way);
+        let entries = value.as_object_mut().unwrap();
+        entries.remove("prober");
+        entries.insert("name".to_owned(), name.clone().into());
+        let words: BTreeMap<String, String> =
+            serde_json::from_value(entries.remove("words").unwrap()).unwrap();
+        fill(&mut value, &self.words);
+        fill(&mut value, &words);
+        Written { prober, file: file.to_owned(), name, value }
+    }
+}
+
+/// Puts `more` into `value`: maps are joined, of anything else the later counts.
+fn merge(value: &mut Value, more: &Value) {
+    match (value, more) {
+        (Value::Object(value), Value::Object(more)) => {
+            for (key, more) in more {
+                merge(value.entry(key.clone()).or_insert(Value::Null), more);
+            }
+        }
+        (value, more) => *value = more.clone(),
+    }
+}
+
 /// A case with its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
@@ -99,6 +146,10 @@ pub(crate) fn folder() -> PathBuf {
 /// Every case of every file, in the order of the files' names.
 pub(crate) fn all() -> Vec<Written> {
     let mut cases = Vec::new();
+    for path in listed(&folder().with_file_name("probe-products")) {
+        let product: Product = read(&path);
+        cases.extend(product.cases(&path.file_name().unwrap().to_string_lossy()));
+    }
     for prober in listed(&folder()).into_iter().filter(|path| path.is_dir()) {
         let kind = prober.file_name().unwrap().to_string_lossy().into_owned();
         for path in listed(&prober) {

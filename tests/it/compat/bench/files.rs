@@ -39,11 +39,12 @@ impl Files {
         let root = Authority::root("suite root");
         let middle = root.intermediate("suite middle", (-5, 30));
         let other = Authority::root("another root");
-        let client = root.leaf(&Leaf {
-            names: &["client"],
-            usage: rcgen::ExtendedKeyUsagePurpose::ClientAuth,
-            ..Leaf::default()
-        });
+        let client = |authority: &Authority, days| {
+            let usage = rcgen::ExtendedKeyUsagePurpose::ClientAuth;
+            authority.leaf(&Leaf { names: &["client"], days, usage, ..Leaf::default() })
+        };
+        let (foreign, expired) = (client(&other, (-10, 90)), client(&root, (-10, -1)));
+        let client = client(&root, (-10, 90));
         let stranger = self_signed(&["stranger"], false);
         let rsa = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         for (name, text) in [
@@ -51,6 +52,10 @@ impl Files {
             ("other-ca.pem", other.pem()),
             ("client.pem", client.pem),
             ("client.key", client.key_pem),
+            ("foreign.pem", foreign.pem),
+            ("foreign.key", foreign.key_pem),
+            ("expired.pem", expired.pem),
+            ("expired.key", expired.key_pem),
             ("stranger.key", stranger.key_pem),
             ("jwt.key", rsa.serialize_pem()),
             ("bad.pem", "this is no certificate\n".to_owned()),

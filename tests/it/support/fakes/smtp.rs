@@ -18,6 +18,10 @@ struct Inner {
     messages: Mutex<Vec<String>>,
     /// The answer to the end of DATA.
     verdict: Mutex<String>,
+    /// A mailbox that is not there.
+    gone: Mutex<Option<String>>,
+    /// Recipients of messages that were taken.
+    recipients: Mutex<Vec<String>>,
 }
 
 impl Smtp {
@@ -43,6 +47,16 @@ impl Smtp {
         line.clone_into(&mut self.inner.verdict.lock().unwrap());
     }
 
+    /// This mailbox is refused, as soon as it is named.
+    pub(crate) fn set_gone(&self, mailbox: &str) {
+        *self.inner.gone.lock().unwrap() = Some(mailbox.to_owned());
+    }
+
+    /// Who got the messages that were taken.
+    pub(crate) fn recipients(&self) -> Vec<String> {
+        self.inner.recipients.lock().unwrap().clone()
+    }
+
     /// Messages that were taken, headers and all.
     pub(crate) fn messages(&self) -> Vec<String> {
         self.inner.messages.lock().unwrap().clone()
@@ -52,6 +66,7 @@ impl Smtp {
 async fn talk(stream: TcpStream, inner: &Inner) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 fake ESMTP\r\n").await?;
+    let mut recipients = Vec::new();
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
@@ -60,12 +75,26 @@ async fn talk(stream: TcpStream, inner: &Inner) -> std::io::Result<()> {
         let verb = line.split_whitespace().next().unwrap_or_default().to_uppercase();
         let answer = match verb.as_str() {
             "EHLO" => "250-fake\r\n250 8BITMIME\r\n",
+            "MAIL" => {
+                recipients.clear();
+                "250 ok\r\n"
+            }
+            "RCPT" => {
+                let gone = inner.gone.lock().unwrap().clone();
+                if gone.is_some_and(|gone| line.contains(&gone)) {
+                    "550 no such user\r\n"
+                } else {
+                    recipients.push(line.trim().trim_start_matches("RCPT TO:").to_owned());
+                    "250 ok\r\n"
+                }
+            }
             "DATA" => {
                 stream.write_all(b"354 go on\r\n").await?;
                 let message = read_message(&mut stream).await?;
                 let verdict = inner.verdict.lock().unwrap().clone();
                 if verdict.starts_with('2') {
                     inner.messages.lock().unwrap().push(message);
+                    inner.recipients.lock().unwrap().append(&mut recipients);
                 }
                 stream.write_all(format!("{verdict}\r\n").as_bytes()).await?;
                 continue;

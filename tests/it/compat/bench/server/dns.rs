@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, SOA, TXT};
-use hickory_proto::rr::{DNSClass, Name, RData, Record};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -24,6 +24,8 @@ pub(super) struct Dns {
     answer: Vec<String>,
     authority: Vec<String>,
     additional: Vec<String>,
+    /// Of `answer` only what is of the type asked for, and aliases.
+    by_type: bool,
     /// Over UDP only.
     truncated: bool,
     /// Another name in the reply's question.
@@ -91,7 +93,12 @@ impl Dns {
             reply.metadata.truncation = true;
             return reply.to_vec().unwrap();
         }
-        reply.add_answers(self.answer.iter().map(|text| record(text)));
+        let kind = query.queries[0].query_type();
+        let fits = |record: &Record| {
+            let found = record.record_type();
+            !self.by_type || found == kind || found == RecordType::CNAME
+        };
+        reply.add_answers(self.answer.iter().map(|text| record(text)).filter(fits));
         reply.add_authorities(self.authority.iter().map(|text| record(text)));
         reply.add_additionals(self.additional.iter().map(|text| record(text)));
         reply.to_vec().unwrap()

@@ -6,6 +6,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::files::Files;
@@ -23,8 +24,10 @@ pub(super) struct Tls {
     /// `TLS12`, `TLS13`; default both.
     versions: Vec<String>,
     alpn: Vec<String>,
-    /// Wants a certificate of the client.
-    client: bool,
+    /// Wants a certificate of the client: `true`, or `optional`.
+    client: Value,
+    /// How many tickets a client gets over TLS 1.3; default two.
+    tickets: Option<usize>,
 }
 
 impl Tls {
@@ -61,17 +64,21 @@ impl Tls {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions())
             .unwrap();
-        let builder = if self.client {
+        let builder = if self.client.is_null() {
+            builder.with_no_client_auth()
+        } else {
             let mut roots = RootCertStore::empty();
             roots.add(files.authorities.root.der()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.unwrap())
-        } else {
-            builder.with_no_client_auth()
+                if self.client == "optional" { verifier.allow_unauthenticated() } else { verifier };
+            builder.with_client_cert_verifier(verifier.build().unwrap())
         };
         let shown = self.shown(files);
         let mut config = builder.with_single_cert(shown.chain, shown.key).unwrap();
+        if let Some(tickets) = self.tickets {
+            config.send_tls13_tickets = tickets;
+        }
         config.alpn_protocols = self.alpn.iter().map(|name| name.clone().into_bytes()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
