@@ -9,7 +9,8 @@ use super::event::{NotifyEvent, Subject, SubjectKind};
 use crate::book::{Episode, EpisodeState, Member, Moment, NoteKind};
 use crate::model::Status;
 
-/// How many members an episode remembers; beyond, recovered ones are forgotten first.
+/// How many members an episode remembers with all that is known of them. Beyond, recovered ones are forgotten, and of those in
+/// trouble only the text: the episode must not end before they have recovered. They are as many as there are checks at most.
 const MAX_MEMBERS: usize = 2_000;
 /// For how long an episode that ended lends its flaps to the next one of its key.
 const REMEMBER: Duration = Duration::from_secs(3_600);
@@ -491,7 +492,7 @@ fn worsen(
     // Trouble that goes on keeps its beginning, whatever its words are now.
     let since = before.filter(|m| in_trouble(m)).map(|m| m.since.clone());
     let member = Member { since: since.unwrap_or_else(|| member.since.clone()), ..member };
-    make_room(&mut episode.members, name);
+    let member = make_room(&mut episode.members, name, member);
     episode.members.insert(name.to_owned(), member);
     if episode.quiet_since.take().is_some() {
         episode.flaps = episode.flaps.saturating_add(1);
@@ -505,13 +506,17 @@ fn worsen(
     Some(Decision::store(episode))
 }
 
-fn make_room(members: &mut BTreeMap<String, Member>, name: &str) {
+fn make_room(members: &mut BTreeMap<String, Member>, name: &str, member: Member) -> Member {
     if members.len() < MAX_MEMBERS || members.contains_key(name) {
-        return;
+        return member;
     }
     let recovered = members.iter().find(|(_, m)| !in_trouble(m)).map(|(n, _)| n.clone());
-    if let Some(victim) = recovered.or_else(|| members.keys().next_back().cloned()) {
-        members.remove(&victim);
+    match recovered {
+        Some(recovered) => {
+            members.remove(&recovered);
+            member
+        }
+        None => Member { text: String::new(), evidence: None, ..member },
     }
 }
 

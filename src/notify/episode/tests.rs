@@ -101,6 +101,23 @@ fn five_hundred_targets_are_one_page_and_bounded_updates() {
 }
 
 #[test]
+fn an_episode_goes_on_until_the_last_of_very_many_has_recovered() {
+    let mut told = Told::default();
+    let names: Vec<String> = (0..2_500).map(|i| format!("t{i:04}")).collect();
+    for name in &names {
+        told.say(name, Status::Down, 0);
+    }
+    for name in &names[..2_499] {
+        told.say(name, Status::Up, 10);
+    }
+    told.tick_until(11, 500);
+    assert_eq!(told.episodes.open().count(), 1, "one is down still");
+    told.say(&names[2_499], Status::Up, 501);
+    told.tick_until(502, 1_200);
+    assert_eq!(told.episodes.open().count(), 0);
+}
+
+#[test]
 fn what_is_grouped_otherwise_after_a_reload_leaves_nothing_open() {
     for by_target in [false, true] {
         let mut told = Told::default();
