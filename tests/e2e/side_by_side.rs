@@ -21,6 +21,7 @@ use crate::bench::contract::Contract;
 use crate::bench::files::Files;
 use crate::bench::keys;
 use crate::bench::page::Page;
+use crate::netns::apart;
 use crate::program::{Running, free_port, installed};
 use crate::support::peer::Peer;
 use crate::support::watchpost::Watchpost;
@@ -172,10 +173,20 @@ async fn compare(
         return found;
     }
     let (ours, theirs) = (Page::parse(&ours.text).unwrap(), Page::parse(&theirs.text).unwrap());
+    compare_pages(&ours, &theirs, prober, contract)
+}
+
+fn compare_pages(
+    ours: &Page,
+    theirs: &Page,
+    prober: &str,
+    contract: &Contract,
+) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
     let names = ours.families.iter().chain(&theirs.families).map(|family| family.name.as_str());
     let names: BTreeSet<&str> = names.filter(|name| !contract.is_ours(prober, name)).collect();
     for name in names {
-        if let Some((what, detail)) = compare_family(&ours, &theirs, name) {
+        if let Some((what, detail)) = compare_family(ours, theirs, name) {
             found.insert(what, detail);
         }
     }
@@ -437,4 +448,43 @@ async fn budgets_pages_and_own_numbers_are_alike() {
     let own = own.filter(|(name, _)| *name != NOT_OURS);
     let missing: Vec<_> = own.filter(|(name, kind)| ours.get(*name) != Some(kind)).collect();
     assert!(missing.is_empty(), "{missing:?} of {theirs:?}");
+}
+
+/// In a world where no host answers an echo request.
+#[test]
+fn a_ping_without_an_answer_is_answered_alike() {
+    const MODULES: &str = "\
+modules:
+  four: { prober: icmp, timeout: 1s, icmp: { preferred_ip_protocol: ip4 } }
+  six: { prober: icmp, timeout: 1s, icmp: { preferred_ip_protocol: ip6 } }
+";
+    let Some(program) = installed(PROGRAM) else { return };
+    apart("side_by_side::a_ping_without_an_answer_is_answered_alike", |_world| async move {
+        for family in ["ipv4/icmp_echo_ignore_all", "ipv6/icmp/echo_ignore_all"] {
+            std::fs::write(format!("/proc/sys/net/{family}"), "1").unwrap();
+        }
+        let (contract, listed) = (Contract::read(), Listed::read());
+        let pair = Pair::start(&program, MODULES);
+        for (module, target, protocol) in [("four", "127.0.0.1", 4.0), ("six", "::1", 6.0)] {
+            let [ours, theirs] = pair.urls(&format!("/probe?module={module}&target={target}"));
+            let (ours, theirs) = tokio::join!(ask(&ours, &[]), ask(&theirs, &[]));
+            assert_eq!((ours.status, theirs.status), (200, 200));
+            let pages = [ours, theirs].map(|answer| Page::parse(&answer.text).unwrap());
+            let [ours, theirs] = &pages;
+            let mut differences = compare_pages(ours, theirs, "icmp", &contract);
+            differences.retain(|what, _| {
+                what != "(why)" && !listed.differences.iter().any(|d| d.covers("icmp", what))
+            });
+            assert!(differences.is_empty(), "{module}: {differences:#?}");
+            assert_eq!(ours.flaws(), Vec::<String>::new());
+            for page in &pages {
+                assert_eq!(page.value("probe_success"), Some(0.0));
+                assert_eq!(page.value("probe_ip_protocol"), Some(protocol));
+                let took = page.value("probe_duration_seconds").unwrap();
+                assert!((0.9..10.0).contains(&took), "{took} s of a budget of 1 s");
+            }
+            let why = "probe_failure_info{reason=\"no_reply\"}";
+            assert_eq!(ours.value(why), Some(1.0), "{ours:?}");
+        }
+    });
 }
