@@ -27,9 +27,8 @@ const REFERENCE: &str = "/usr/bin/prometheus-blackbox-exporter";
 const ROUNDS: usize = 9;
 /// Of what the reference took of memory for itself.
 const OWN_MEMORY: f64 = 0.5;
-/// Of the reference's resident memory, the mapped program included: that is pages of the file, which the kernel takes back
-/// when it needs them.
-const RESIDENT: f64 = 0.85;
+/// Of the reference's resident memory, the mapped program included.
+const RESIDENT: f64 = 0.5;
 
 const fn bound(kind: Kind) -> f64 {
     match kind {

@@ -297,6 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn clocks_are_read_in_any_time_zone() {
+        let body = r#"{"at": "2026-07-01T22:30:00Z", "zone": "Europe/Berlin"}"#;
+        for (expression, wanted) in [
+            ("timestamp(body.at).getHours() == 22", true),
+            ("timestamp(body.at).getHours(body.zone) == 0", true),
+            ("timestamp(body.at).getDate('Asia/Kolkata') == 2", true),
+            ("timestamp(body.at).getMinutes('+05:45') == 15", true),
+            ("timestamp('2026-12-01T22:30:00Z').getHours('Europe/Berlin') == 23", true),
+            ("timestamp('2026-12-01T22:30:00Z').getHours('UTC') == 23", false),
+        ] {
+            assert_eq!(holds(expression, body), Ok(wanted), "{expression}");
+        }
+        let wrong = holds("timestamp(body.at).getHours('Europe/Atlantis') == 0", body);
+        assert!(wrong.unwrap_err().contains("Europe/Atlantis"));
+    }
+
+    #[test]
     fn what_is_no_verdict_is_a_fault() {
         for expression in ["body.missing == 1", "body.n", "body"] {
             assert!(holds(expression, r#"{"n": 1}"#).is_err(), "{expression}");
