@@ -68,7 +68,8 @@ fn watch(config: &Path, port: u16) -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 fn read(path: &Path) -> Result<Config, Problems> {
-    let environment = Environment { variable: &|_| None, host_name: "demo".to_owned() };
+    let names = Net::from_system(|_| None).resolver;
+    let environment = Environment { variable: &|_| None, host_name: "demo".to_owned(), names };
     config::load(&[PathBuf::from(path)], &environment)
 }
 

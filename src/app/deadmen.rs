@@ -16,7 +16,7 @@ use crate::model::{
     Answer, Check, CheckId, Fault, Labels, Outcome, ProbePolicy, Reason, Stamp, Target, Thresholds,
     family,
 };
-use crate::net::SecretSource;
+use crate::net::{Resolver, SecretSource};
 use crate::web::Beats;
 
 /// The prober of these checks, which nobody schedules.
@@ -211,12 +211,17 @@ pub(super) async fn watch_keys(beats: Arc<Beats>, specs: Vec<Arc<Spec>>, stop: C
 }
 
 /// Follows the Alertmanagers of one watchdog. Runs until `stop`.
-pub(super) async fn poll(beats: Arc<Beats>, spec: Arc<Spec>, stop: CancellationToken) {
+pub(super) async fn poll(
+    beats: Arc<Beats>,
+    spec: Arc<Spec>,
+    names: Resolver,
+    stop: CancellationToken,
+) {
     let Some(rules) = spec.watchdog.clone().filter(|rules| !rules.alertmanagers.is_empty()) else {
         return;
     };
     let every = rules.poll_interval.get();
-    let mut poller = match Poller::new(Arc::new(rules)) {
+    let mut poller = match Poller::new(Arc::new(rules), &names) {
         Ok(poller) => poller,
         Err(error) => {
             tracing::error!(deadman = spec.name, %error, "its Alertmanagers are not asked");

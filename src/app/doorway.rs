@@ -1,27 +1,38 @@
 //! What the web door is built from: sockets, prefix, access.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use url::Url;
 
 use super::{Error, Options, WebOptions};
 use crate::config;
-use crate::web::{self, Access, Listeners, Prefix, ProbeOptions, WebSpec};
+use crate::net::{Deadline, Net};
+use crate::web::{self, Access, Listeners, LookUp, Prefix, ProbeOptions, WebSpec};
 
 /// Descriptors that one run of `/probe` may need: the client's, a socket or two of its own, a file.
 const DESCRIPTORS_PER_RUN: u64 = 4;
 
+/// How long the name of a listen address may take to look up.
+const MAX_LOOKUP: Duration = Duration::from_secs(10);
+
+/// The addresses of the name in a listen address.
+pub(super) async fn look_up(host: &str, net: &Net) -> io::Result<Vec<IpAddr>> {
+    let found = net.resolver.addresses(host, Deadline::after(MAX_LOOKUP)).await;
+    found.map_err(|answer| io::Error::other(answer.to_string()))
+}
+
 /// Binds, or takes what systemd has bound.
-pub(super) fn listeners(options: &Options) -> Result<Listeners, Error> {
+pub(super) fn listeners(options: &Options, names: LookUp<'_>) -> Result<Listeners, Error> {
     if options.web.systemd_socket {
         return from_systemd()
             .map_err(|error| Error::Listen { address: "systemd\'s sockets".to_owned(), error });
     }
-    web::bind(&options.listen).map_err(|(address, error)| Error::Listen { address, error })
+    web::bind(&options.listen, names).map_err(|(address, error)| Error::Listen { address, error })
 }
 
 fn from_systemd() -> io::Result<Listeners> {

@@ -15,9 +15,11 @@ use crate::book::Book;
 use crate::clock;
 use crate::config::Config;
 use crate::heartbeat::{
-    BookSight, Lease, Meter, ReceiverSight, Sender, Setup, Sights, Spec, Standing, View, over_http,
+    BookSight, Connect, Lease, Meter, ReceiverSight, Sender, Setup, Sights, Spec, Standing, View,
+    over_http,
 };
 use crate::model::{Stamp, Status};
+use crate::net::Resolver;
 use crate::notify::Receiver;
 use crate::shutdown::Tasks;
 
@@ -201,6 +203,7 @@ pub(super) struct Heartbeats {
     watchpost: Arc<str>,
     book: Book,
     meter: Meter,
+    connect: Connect,
     lease: watch::Sender<Option<Lease>>,
     stop: CancellationToken,
 }
@@ -213,12 +216,13 @@ struct Running {
 
 impl Heartbeats {
     /// None is on its way yet.
-    pub(super) fn new(watchpost: &str, book: Book, registry: &Registry) -> Self {
+    pub(super) fn new(watchpost: &str, book: Book, names: Resolver, registry: &Registry) -> Self {
         Self {
             running: HashMap::new(),
             watchpost: watchpost.into(),
             book,
             meter: Meter::new(registry),
+            connect: over_http(names),
             lease: watch::Sender::new(None),
             stop: CancellationToken::new(),
         }
@@ -256,7 +260,7 @@ impl Heartbeats {
             watchpost: Arc::clone(&self.watchpost),
             lease: self.lease.subscribe(),
             meter: self.meter.clone(),
-            connect: over_http(),
+            connect: Arc::clone(&self.connect),
             clock: clock::now,
         };
         let (sender, view) = Sender::new(seen, setup);

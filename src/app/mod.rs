@@ -121,22 +121,23 @@ pub enum Error {
 
 /// Runs until a signal asks to stop.
 pub fn run(config: Config, mut options: Options) -> Result<(), Error> {
-    // Bind first: that the port is taken must be known before anything is asked.
-    let listeners = doorway::listeners(&options)?;
-    let prefix = doorway::prefix(&options.web, &options.listen)?;
-    // From here on the ports are known, also those that the system chose.
-    options.listen = listeners.addresses().iter().map(ToString::to_string).collect();
-    let beats =
-        web::bind(&options.beats).map_err(|(address, error)| Error::Listen { address, error })?;
-    doorway::raise_descriptors();
-    if needs_storage(&config, &options) {
-        return Err(Error::NoStorage);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVICE_THREADS)
         .thread_name("service")
         .enable_all()
         .build()?;
+    // Bind first: that the port is taken must be known before anything is asked.
+    let names = |host: &str| runtime.block_on(doorway::look_up(host, &options.net));
+    let listeners = doorway::listeners(&options, &names)?;
+    let beats = web::bind(&options.beats, &names)
+        .map_err(|(address, error)| Error::Listen { address, error })?;
+    let prefix = doorway::prefix(&options.web, &options.listen)?;
+    // From here on the ports are known, also those that the system chose.
+    options.listen = listeners.addresses().iter().map(ToString::to_string).collect();
+    doorway::raise_descriptors();
+    if needs_storage(&config, &options) {
+        return Err(Error::NoStorage);
+    }
     let ended = runtime.block_on(async {
         let access = doorway::access(&options.web)?;
         App::build(config, options)?.serve(listeners, beats, prefix, access).await
@@ -353,7 +354,8 @@ impl App {
         let wanted = Wanted::of(&self.config);
         self.start_beats(&book).await;
         self.start_notifier(book.clone()).await;
-        let heartbeats = Heartbeats::new(&self.config.identity.id, book, &self.registry);
+        let names = self.options.net.resolver.clone();
+        let heartbeats = Heartbeats::new(&self.config.identity.id, book, names, &self.registry);
         self.orders.send(Order::Issue(Box::new(heartbeats.issuer(wanted)))).await.ok();
         self.heartbeats = Some(heartbeats);
         Ok(())
@@ -398,7 +400,9 @@ impl App {
         let stop = &self.beats_stop;
         self.tasks.spawn(deadmen::watch_keys(Arc::clone(beats), specs.to_vec(), stop.clone()));
         for spec in specs.iter().filter(|spec| spec.watchdog.is_some()) {
-            self.tasks.spawn(deadmen::poll(Arc::clone(beats), Arc::clone(spec), stop.clone()));
+            let (beats, spec) = (Arc::clone(beats), Arc::clone(spec));
+            let names = self.options.net.resolver.clone();
+            self.tasks.spawn(deadmen::poll(beats, spec, names, stop.clone()));
         }
     }
 

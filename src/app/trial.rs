@@ -6,6 +6,7 @@ use crate::book::NoteKind;
 use crate::clock;
 use crate::config::Config;
 use crate::heartbeat::{self, Attempt, Recorded, Trial, Verdict};
+use crate::net::Resolver;
 use crate::notify::{Delivery, Identity, Message, Receiver, Sent};
 
 /// What came of one step of a trial.
@@ -89,10 +90,15 @@ pub enum Recording {
 }
 
 /// Sends a beat of the heartbeat of this name, whatever its evidence says; `None` when there is none.
-pub async fn heartbeat(config: &Config, name: &str, patience: Duration) -> Option<BeatTrial> {
+pub async fn heartbeat(
+    config: &Config,
+    name: &str,
+    names: &Resolver,
+    patience: Duration,
+) -> Option<BeatTrial> {
     let spec = config.heartbeats.iter().find(|spec| spec.name == name)?;
     let Trial { attempt, recorded } =
-        heartbeat::try_once(spec, &config.identity.id, patience).await;
+        heartbeat::try_once(spec, &config.identity.id, names, patience).await;
     let when = |recorded: Option<Recorded>| {
         recorded.and_then(|it| it.at).map_or_else(|| "never".to_owned(), |at| at.to_string())
     };

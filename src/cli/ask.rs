@@ -6,7 +6,8 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 
-use super::{Exit, complain};
+use super::{Exit, complain, environment};
+use crate::net::http_client;
 
 /// How long a running watchpost may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +73,8 @@ fn exchange(
     // A password may stand in it.
     let address = base.rsplit_once('@').map_or(base.as_str(), |(_, shown)| shown);
     let answered = block_on(async {
-        let client = Client::builder().timeout(TIMEOUT).no_proxy().build()?;
+        let names = environment::net().resolver;
+        let client = http_client(&names).timeout(TIMEOUT).no_proxy().build()?;
         let answer = make(&client, &url).send().await?;
         let status = answer.status();
         Ok::<_, reqwest::Error>((status, answer.text().await?))

@@ -8,7 +8,7 @@ use super::{Exit, complain, environment, print, time_to_page};
 use crate::config::{self, Config, Problems};
 
 pub(super) fn run(args: &CheckConfigArgs) -> ExitCode {
-    match config::load(&args.paths, &environment::of_process()) {
+    match config::load(&args.paths, &environment::of_process(environment::net().resolver)) {
         Ok(config) => {
             if !config.warnings.is_empty() {
                 complain(&config.warnings.to_string());

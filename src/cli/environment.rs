@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::Environment;
-use crate::net::Net;
+use crate::net::{Net, Resolver};
 
 /// Where a configuration is looked for when none is named.
 const DEFAULT_PATHS: [&str; 3] = ["watchpost.yml", "blackbox.yml", "probes"];
@@ -13,10 +13,10 @@ pub(super) fn net() -> Net {
     Net::from_system(variable)
 }
 
-/// The environment of this process.
-pub(super) fn of_process() -> Environment<'static> {
+/// The environment of this process, for a configuration that is to ask `names`.
+pub(super) fn of_process(names: Resolver) -> Environment<'static> {
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Environment { variable: &variable, host_name }
+    Environment { variable: &variable, host_name, names }
 }
 
 /// The user's name, as the shell knows it.

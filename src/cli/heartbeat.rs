@@ -15,11 +15,14 @@ pub(super) fn run(args: &HeartbeatArgs) -> ExitCode {
 fn test(wanted: &HeartbeatTest) -> Result<ExitCode, ExitCode> {
     let name = wanted.name.as_str();
     let paths = environment::config_paths(&wanted.config);
-    let config = config::load(&paths, &environment::of_process()).map_err(|problems| {
-        complain(&check_config::refusal(&problems));
-        ExitCode::from(Exit::USAGE)
-    })?;
-    let Some(trial) = ask::block_on(trial::heartbeat(&config, name, wanted.wait.get()))? else {
+    let names = environment::net().resolver;
+    let config =
+        config::load(&paths, &environment::of_process(names.clone())).map_err(|problems| {
+            complain(&check_config::refusal(&problems));
+            ExitCode::from(Exit::USAGE)
+        })?;
+    let trial = trial::heartbeat(&config, name, &names, wanted.wait.get());
+    let Some(trial) = ask::block_on(trial)? else {
         let known: Vec<&str> = config.heartbeats.iter().map(|it| it.name.as_str()).collect();
         complain(&format!("error: there is no heartbeat {name:?}; known: {}", known.join(", ")));
         return Err(ExitCode::from(Exit::USAGE));

@@ -39,10 +39,11 @@ fn specs(args: &LintArgs) -> Result<(Vec<Arc<Spec>>, Vec<Herald>), ExitCode> {
     if args.config.is_empty() {
         return Ok((vec![Arc::new(Spec::placeholder())], Vec::new()));
     }
-    let config = config::load(&args.config, &environment::of_process()).map_err(|problems| {
-        complain(&check_config::refusal(&problems));
-        ExitCode::from(Exit::USAGE)
-    })?;
+    let config = config::load(&args.config, &environment::of_process(environment::net().resolver))
+        .map_err(|problems| {
+            complain(&check_config::refusal(&problems));
+            ExitCode::from(Exit::USAGE)
+        })?;
     if !config.deadman.iter().any(|spec| spec.watchdog.is_some()) {
         complain("error: the configuration has no deadman with watchdog:");
         return Err(ExitCode::from(Exit::USAGE));

@@ -15,10 +15,11 @@ pub(super) fn run(args: &NotifyArgs) -> ExitCode {
 
 fn test(name: &str, paths: &[PathBuf]) -> Result<ExitCode, ExitCode> {
     let paths = environment::config_paths(paths);
-    let config = config::load(&paths, &environment::of_process()).map_err(|problems| {
-        complain(&check_config::refusal(&problems));
-        ExitCode::from(Exit::USAGE)
-    })?;
+    let config = config::load(&paths, &environment::of_process(environment::net().resolver))
+        .map_err(|problems| {
+            complain(&check_config::refusal(&problems));
+            ExitCode::from(Exit::USAGE)
+        })?;
     let Some(steps) = ask::block_on(trial::receiver(&config, name))? else {
         let known: Vec<&str> = config.receivers.iter().map(|r| r.name.as_str()).collect();
         complain(&format!("error: there is no receiver {name:?}; known: {}", known.join(", ")));

@@ -17,8 +17,9 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{self, SignalKind};
 
 use super::args::PingArgs;
-use super::{Exit, ask, complain};
+use super::{Exit, ask, complain, environment};
 use crate::clock;
+use crate::net::http_client;
 
 /// How long one try may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +46,8 @@ pub(super) fn run(args: &PingArgs) -> ExitCode {
 }
 
 async fn ping(url: Url, command: &[String]) -> ExitCode {
-    let client = match Client::builder().timeout(TIMEOUT).build() {
+    let names = environment::net().resolver;
+    let client = match http_client(&names).timeout(TIMEOUT).build() {
         Ok(client) => client,
         Err(error) => {
             complain(&format!("error: no HTTP client: {error}"));

@@ -64,7 +64,7 @@ async fn ask(args: &ProbeArgs, module: &Module, target: &Target) -> (Outcome, Tr
 fn choose(args: &ProbeArgs) -> Result<std::sync::Arc<Module>, String> {
     let Some(name) = &args.module else { return Ok(std::sync::Arc::new(fitting(&args.target))) };
     let paths = environment::config_paths(&args.config);
-    let config = config::load(&paths, &environment::of_process())
+    let config = config::load(&paths, &environment::of_process(environment::net().resolver))
         .map_err(|problems| check_config::refusal(&problems))?;
     config.modules.get(name.as_str()).cloned().ok_or_else(|| {
         let known: Vec<&str> = config.modules.keys().map(|name| &**name).collect();

@@ -26,7 +26,9 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
     let paths = environment::config_paths(&args.config);
     // Before the files are read: what changes from here on is noticed, however long the start takes.
     let read = args.auto_reload.then(|| config::fingerprint(&paths));
-    let config = match config::load(&paths, &environment::of_process()) {
+    let net = Arc::new(environment::net());
+    let names = net.resolver.clone();
+    let config = match config::load(&paths, &environment::of_process(names.clone())) {
         Ok(config) => config,
         Err(problems) => {
             complain(&check_config::refusal(&problems));
@@ -48,8 +50,8 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
         fingerprint: Box::new(move || config::fingerprint(&watched)),
     });
     let options = Options {
-        load: Box::new(move || config::load(&paths, &environment::of_process())),
-        net: Arc::new(environment::net()),
+        load: Box::new(move || config::load(&paths, &environment::of_process(names.clone()))),
+        net,
         listen: args.listen,
         web: WebOptions {
             systemd_socket: args.systemd_socket,

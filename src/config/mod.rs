@@ -35,6 +35,7 @@ use crate::deadman::Spec as DeadmanSpec;
 use crate::deadman::failures::Herald;
 use crate::heartbeat::Spec as HeartbeatSpec;
 use crate::model::Notify;
+use crate::net::Resolver;
 use crate::notify::Receiver;
 use crate::probe::{Catalogue, Module};
 use yaml::Node;
@@ -83,6 +84,8 @@ pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// The host's name: the default identity.
     pub host_name: String,
+    /// What receivers will ask for names. Reading a configuration asks for none.
+    pub names: Resolver,
 }
 
 /// One file, taken apart.
@@ -119,7 +122,7 @@ pub fn load(paths: &[PathBuf], environment: &Environment<'_>) -> Result<Config, 
     let (identity, trust) = identity::read(&files, environment, &mut problems);
     let modules = modules::read(&files, &mut problems);
     let references = references::read(&files, &mut problems);
-    let receivers = receivers::read(&files, &mut problems);
+    let receivers = receivers::read(&files, environment, &mut problems);
     let probes = probes::read(&files, &modules, &receivers, &mut problems);
     let deadman = deadman::read(&files, &receivers, &probes, &mut problems);
     let heartbeats = heartbeats::read(&files, &receivers, &probes, &mut problems);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::File;
 use super::modules::place;
 use super::yaml::{self, Node, Position, Problem, Problems};
+use super::{Environment, File};
 use crate::model::{Mistake, Mistakes};
+use crate::net::Resolver;
 use crate::notify::receivers::check_fallbacks;
 use crate::notify::{Receiver, ReceiverSpec};
 
@@ -16,7 +17,11 @@ pub(super) struct Receivers {
     named: BTreeMap<String, Position>,
 }
 
-pub(super) fn read(files: &[File], problems: &mut Problems) -> Receivers {
+pub(super) fn read(
+    files: &[File],
+    environment: &Environment<'_>,
+    problems: &mut Problems,
+) -> Receivers {
     let mut receivers = Receivers::default();
     let mut places: Vec<&Node> = Vec::new();
     let mut fallbacks: Vec<(String, Option<String>)> = Vec::new();
@@ -27,7 +32,7 @@ pub(super) fn read(files: &[File], problems: &mut Problems) -> Receivers {
         for (node, spec) in yaml::decode_list::<ReceiverSpec>(section, problems) {
             places.push(node);
             fallbacks.push((spec.name.clone(), spec.fallback.clone()));
-            receivers.build(spec, node, problems);
+            receivers.build(spec, node, &environment.names, problems);
         }
     }
     for name in receivers.named.keys() {
@@ -91,9 +96,15 @@ impl Receivers {
         self.named.insert(name.to_owned(), node.at().clone());
     }
 
-    fn build(&mut self, spec: ReceiverSpec, node: &Node, problems: &mut Problems) {
+    fn build(
+        &mut self,
+        spec: ReceiverSpec,
+        node: &Node,
+        names: &Resolver,
+        problems: &mut Problems,
+    ) {
         let mut mistakes = Mistakes::default();
-        let receiver = spec.build(&mut mistakes);
+        let receiver = spec.build(names, &mut mistakes);
         let failed = mistakes.has_errors();
         for mistake in mistakes.into_vec() {
             problems.push(place(mistake, node));

@@ -9,6 +9,7 @@ use reqwest::{Client, Url, redirect};
 use super::alertmanager::{Counters, Finding, Replica, read_alerts, read_silence, read_status};
 use super::inhibitor;
 use super::spec::WatchdogSpec;
+use crate::net::{Resolver, http_client};
 use crate::probe::exposition::Format;
 
 /// Of one request.
@@ -41,13 +42,12 @@ pub struct Poller {
 }
 
 impl Poller {
-    pub fn new(rules: Arc<WatchdogSpec>) -> Result<Self, NoPoller> {
-        let mut builder = Client::builder()
+    pub fn new(rules: Arc<WatchdogSpec>, names: &Resolver) -> Result<Self, NoPoller> {
+        let mut builder = http_client(names)
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("watchpost/", env!("CARGO_PKG_VERSION")));
+            .no_proxy();
         if let Some(path) = &rules.alertmanager_ca_file {
             let wrong = |detail: String| NoPoller::File { path: path.clone(), detail };
             let pem = read_file(path).map_err(wrong)?;

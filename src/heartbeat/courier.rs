@@ -14,6 +14,7 @@ use super::sender::{Setup, View};
 use super::spec::Spec;
 use super::vendor::{Files, Message, NoPlan, Plan, plan};
 use crate::model::Stamp;
+use crate::net::Resolver;
 
 /// Tries for one beat.
 const MAX_TRIES: u32 = 6;
@@ -27,9 +28,9 @@ const MAX_TEXT: usize = 240;
 /// Makes the way to a service.
 pub type Connect = Arc<dyn Fn(&Spec) -> Result<Arc<dyn Wire>, NoPlan> + Send + Sync>;
 
-/// The way over HTTP.
-pub fn over_http() -> Connect {
-    Arc::new(|spec| Ok(Arc::new(Driver::new(spec)?)))
+/// The way over HTTP, with names asked of `names`.
+pub fn over_http(names: Resolver) -> Connect {
+    Arc::new(move |spec| Ok(Arc::new(Driver::new(spec, &names)?)))
 }
 
 /// What came of an errand.

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::spec::Spec;
 use super::vendor::{Accept, NoPlan, ReadBack, Request, header};
+use crate::net::{Resolver, http_client};
 
 /// How much of an answer is looked at.
 const MAX_BODY_BYTES: usize = 256 << 10;
@@ -126,13 +127,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(spec: &Spec) -> Result<Self, NoPlan> {
-        let mut builder = Client::builder()
+    pub fn new(spec: &Spec, names: &Resolver) -> Result<Self, NoPlan> {
+        let mut builder = http_client(names)
             .timeout(spec.timeout.get())
             .connect_timeout(spec.timeout.get().min(CONNECT_TIMEOUT))
             .redirect(redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("watchpost/", env!("CARGO_PKG_VERSION")));
+            .pool_max_idle_per_host(0);
         builder = match &spec.proxy {
             None => builder.no_proxy(),
             Some(proxy) => {

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::driver::{Attempt, Driver, Recorded, SendResult, Untold, Wire};
 use super::spec::Spec;
 use super::vendor::{Files, Message, ReadBack, plan};
+use crate::net::Resolver;
 
 /// Between two questions whether the beat was recorded.
 const ASK_EVERY: Duration = Duration::from_secs(2);
@@ -34,9 +35,10 @@ pub enum Verdict {
 }
 
 /// Sends one beat and asks for up to `patience` whether it was recorded.
-pub async fn try_once(spec: &Spec, watchpost: &str, patience: Duration) -> Trial {
+pub async fn try_once(spec: &Spec, watchpost: &str, names: &Resolver, patience: Duration) -> Trial {
     let message = Message { heartbeat: &spec.name, watchpost, text: "sent by hand" };
-    let made = plan(spec, message, &Files).and_then(|plan| Ok((plan, Driver::new(spec)?)));
+    let made = plan(spec, message, &Files);
+    let made = made.and_then(|plan| Ok((plan, Driver::new(spec, names)?)));
     let (plan, driver) = match made {
         Ok(made) => made,
         Err(error) => {

@@ -4,6 +4,7 @@
 //! what a good answer is, and nothing of who asked.
 
 mod chain;
+mod client;
 mod datagram;
 mod deadline;
 pub(crate) mod der;
@@ -22,6 +23,7 @@ mod unix;
 
 pub use chain::Certificate;
 pub(crate) use chain::cut;
+pub use client::{MAX_LOOKUP, http_client};
 pub use datagram::Datagrams;
 pub use deadline::{Deadline, Expired};
 pub use dial::{Source, dial};

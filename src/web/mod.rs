@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use access::{Access, LoadWebConfig, WebSpec};
 pub use beats::{Beats, kept};
 pub use door::{Door, Prefix};
-pub use listen::{Listeners, bind};
+pub use listen::{Listeners, LookUp, bind};
 pub use probe::ProbeOptions;
 pub use serve::serve;
 

@@ -21,7 +21,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("log", &["clock"]),
     ("model", &[]),
     // `Spec` types of the stages, and what they are made of.
-    ("config", &["model", "probe", "target", "deadman", "heartbeat", "notify"]),
+    ("config", &["model", "net", "probe", "target", "deadman", "heartbeat", "notify"]),
     // Somebody else's configuration, read with ours.
     ("lint", &["model", "config", "deadman"]),
     ("target", &["model", "clock", "net"]),
@@ -31,7 +31,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("judge", &["model"]),
     ("board", &["model"]),
     ("book", &["model", "clock"]),
-    ("deadman", &["model", "probe"]),
+    ("deadman", &["model", "net", "probe"]),
     ("heartbeat", &["model", "clock", "net"]),
     ("notify", &["model", "clock", "net", "book"]),
     ("metrics", &["model", "board"]),
@@ -79,6 +79,59 @@ fn module_of(root: &Path, file: &Path) -> String {
     let inside = file.strip_prefix(root).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
     first.trim_end_matches(".rs").to_owned()
+}
+
+/// What asks the C library for a name where it is given one, and where it is fine.
+const ASKS_THE_C_LIBRARY: &[(&str, &[&str])] = &[
+    ("getaddrinfo", &[]),
+    ("to_socket_addrs", &[]),
+    ("ToSocketAddrs", &[]),
+    ("lookup_host", &[]),
+    (".socket_addrs(", &[]),
+    ("TcpStream::connect(", &[]),
+    ("SmtpTransport", &[]),
+    // It is given an address.
+    ("AsyncSmtpConnection::connect", &["src/notify/receivers/relay.rs"]),
+    // Where the resolver is set.
+    ("Client::builder(", &["src/net/client.rs"]),
+    ("reqwest::Client::new(", &[]),
+    ("ClientBuilder::new(", &[]),
+    ("reqwest::get(", &[]),
+    ("reqwest::blocking", &[]),
+    ("HttpConnector::new(", &[]),
+];
+
+/// The C library blocks a thread for as long as it likes, and cannot do it at all in a static program.
+#[test]
+fn no_name_is_asked_of_the_c_library() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    rust_files(&root.join("src"), &mut files);
+    let mut found = String::new();
+    for file in files {
+        let place = file.strip_prefix(root).unwrap().to_str().unwrap();
+        for (number, line) in code(&fs::read_to_string(&file).unwrap()) {
+            for (call, fine) in ASKS_THE_C_LIBRARY {
+                if line.contains(call) && !fine.contains(&place) {
+                    writeln!(found, "{place}:{number}: {call}").unwrap();
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "ask `net::Resolver`, or begin with `net::http_client`:\n{found}");
+}
+
+/// The lines outside comments and unit tests, with their numbers.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+    let lines = text[..end].lines().enumerate().map(|(index, line)| (index + 1, line));
+    lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn lines_of_code_are_told_from_comments_and_tests() {
+    let text = "a();\n    // b();\nc();\n#[cfg(test)]\nmod tests {\n d();\n}\n";
+    assert_eq!(code(text).collect::<Vec<_>>(), [(1, "a();"), (3, "c();")]);
 }
 
 /// Every `crate::name`, and `crate::{a::…, b}`, outside comments and unit tests, with its line.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use watchpost::config::{self, Config, Environment, Problems};
+use watchpost::net::Resolver;
 
 fn cases(kind: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/config").join(kind);
@@ -21,7 +22,8 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Config, Problems> {
     let variables: BTreeMap<&str, &str> =
         [("INTERVAL", "20s"), ("TEAM", "sre"), ("TOKEN", "s3cr3t-from-env")].into();
     let variable = move |name: &str| variables.get(name).map(|value| (*value).to_owned());
-    let environment = Environment { variable: &variable, host_name: "this-host".to_owned() };
+    let names = Resolver::with_servers(Vec::new());
+    let environment = Environment { variable: &variable, host_name: "this-host".to_owned(), names };
     config::load(paths, &environment)
 }
 

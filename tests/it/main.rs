@@ -39,6 +39,8 @@ mod heartbeats_faults;
 mod heartbeats_gone;
 mod judge;
 mod lint;
+mod names;
+mod names_apart;
 mod notify_crash;
 mod notify_delivery;
 mod notify_receivers;

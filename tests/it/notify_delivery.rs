@@ -65,7 +65,7 @@ impl Running {
     }
 
     /// Waits until everything was taken.
-    async fn confirmed(&self) {
+    pub(crate) async fn confirmed(&self) {
         until("a confirmation", || self.handle.snapshot().outbox.is_empty()).await;
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 use watchpost::book::NoteKind;
 use watchpost::clock;
 use watchpost::model::{Mistakes, Stamp};
+use watchpost::net::Resolver;
 use watchpost::notify::{Delivery, Identity, Message, Receiver, ReceiverSpec, Sent};
 
 use crate::support::fakes::{Fake, PagerDuty, Received, Reply, Smtp};
@@ -14,9 +15,14 @@ use crate::support::fakes::{Fake, PagerDuty, Received, Reply, Smtp};
 const KEY: &str = "watchpost-0123";
 
 pub(crate) fn receiver(spec: serde_json::Value) -> Receiver {
+    receiver_asking(&Resolver::with_servers(Vec::new()), spec)
+}
+
+/// A receiver that asks `names` for names.
+pub(crate) fn receiver_asking(names: &Resolver, spec: serde_json::Value) -> Receiver {
     let spec: ReceiverSpec = serde_json::from_value(spec).unwrap();
     let mut mistakes = Mistakes::default();
-    let receiver = spec.build(&mut mistakes);
+    let receiver = spec.build(names, &mut mistakes);
     assert!(!mistakes.has_errors(), "{mistakes:?}");
     receiver.unwrap()
 }
@@ -40,14 +46,14 @@ fn message(kind: NoteKind) -> Message {
     serde_json::from_value(message).unwrap()
 }
 
-async fn send(receiver: &Receiver, kind: NoteKind) -> Sent {
+pub(crate) async fn send(receiver: &Receiver, kind: NoteKind) -> Sent {
     let message = message(kind);
     let now = clock::now();
     let delivery = Delivery { id: "n1", message: &message, key: KEY, route: None, now };
     receiver.send(&delivery).await
 }
 
-fn is_retry(sent: &Sent) -> bool {
+pub(crate) fn is_retry(sent: &Sent) -> bool {
     matches!(sent, Sent::Retry { .. })
 }
 
@@ -55,7 +61,7 @@ fn is_refused(sent: &Sent) -> bool {
     matches!(sent, Sent::Refused { .. })
 }
 
-fn is_delivered(sent: &Sent) -> bool {
+pub(crate) fn is_delivered(sent: &Sent) -> bool {
     matches!(sent, Sent::Delivered { .. })
 }
 

@@ -47,11 +47,11 @@ fn with(query: &Message, addresses: &[&str]) -> Message {
     answer(query, of_kind)
 }
 
-fn serves(addresses: &'static [&'static str]) -> impl Fn(&Message) -> Vec<Vec<u8>> {
+pub(crate) fn serves(addresses: &'static [&'static str]) -> impl Fn(&Message) -> Vec<Vec<u8>> {
     move |query| vec![bytes(&with(query, addresses))]
 }
 
-fn says(code: ResponseCode) -> impl Fn(&Message) -> Vec<Vec<u8>> {
+pub(crate) fn says(code: ResponseCode) -> impl Fn(&Message) -> Vec<Vec<u8>> {
     move |query| vec![bytes(&reply(query, code))]
 }
 
@@ -226,4 +226,102 @@ async fn what_cannot_be_a_name_does_not_exist() {
         assert_eq!(answer.reason(), Some("resolve_nxdomain"), "{host:?}");
     }
     assert_eq!(server.asked(), 0);
+}
+
+async fn all(servers: &[&NameServer], host: &str) -> Result<Vec<IpAddr>, Answer> {
+    let resolver = Resolver::with_servers(servers.iter().map(|server| server.address).collect());
+    resolver.addresses(host, Deadline::after(Duration::from_secs(5))).await
+}
+
+fn ips(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| ip(text)).collect()
+}
+
+#[tokio::test]
+async fn all_addresses_of_a_name_come_with_the_families_in_turn() {
+    let both = serves(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2"]);
+    let both = NameServer::udp(both).await;
+    let wanted = ips(&["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "192.0.2.3"]);
+    assert_eq!(all(&[&both], "a.example").await, Ok(wanted));
+    let four = NameServer::udp(serves(&["192.0.2.1", "192.0.2.2"])).await;
+    assert_eq!(all(&[&four], "a.example").await, Ok(ips(&["192.0.2.1", "192.0.2.2"])));
+    let six = NameServer::udp(serves(&["2001:db8::1"])).await;
+    assert_eq!(all(&[&six], "a.example").await, Ok(ips(&["2001:db8::1"])));
+}
+
+#[tokio::test]
+async fn all_addresses_are_told_although_a_server_is_dead_or_one_family_is_not_served() {
+    let dead = NameServer::udp(|_| Vec::new()).await;
+    let failing = NameServer::udp(says(ResponseCode::ServFail)).await;
+    let both = NameServer::udp(serves(&["192.0.2.1", "2001:db8::1"])).await;
+    let wanted = ips(&["2001:db8::1", "192.0.2.1"]);
+    for bad in [&dead, &failing] {
+        assert_eq!(all(&[bad, &both], "a.example").await, Ok(wanted.clone()));
+    }
+    for (silent, left) in [(RecordType::AAAA, "192.0.2.1"), (RecordType::A, "2001:db8::1")] {
+        let half = NameServer::udp(move |query| {
+            let asked = query.queries[0].query_type();
+            if asked == silent { Vec::new() } else { vec![bytes(&with(query, &[left]))] }
+        })
+        .await;
+        let began = Instant::now();
+        assert_eq!(all(&[&half], "a.example").await, Ok(ips(&[left])));
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    }
+    // Some servers say for IPv6 that there is no such name.
+    let liar = NameServer::udp(|query| match query.queries[0].query_type() {
+        RecordType::AAAA => vec![bytes(&reply(query, ResponseCode::NXDomain))],
+        _ => vec![bytes(&with(query, &["192.0.2.1"]))],
+    })
+    .await;
+    assert_eq!(all(&[&liar], "a.example").await, Ok(ips(&["192.0.2.1"])));
+}
+
+#[tokio::test]
+async fn each_way_to_have_no_addresses_has_its_reason() {
+    for (code, reason) in [
+        (ResponseCode::NXDomain, "resolve_nxdomain"),
+        (ResponseCode::NoError, "resolve_no_address"),
+        (ResponseCode::Refused, "resolve_servfail"),
+    ] {
+        let server = NameServer::udp(says(code)).await;
+        let answer = all(&[&server], "a.example").await.unwrap_err();
+        assert_eq!(answer.reason(), Some(reason), "{code:?}: {answer}");
+    }
+    let silent = NameServer::udp(|_| Vec::new()).await;
+    let resolver = Resolver::with_servers(vec![silent.address]);
+    let deadline = Deadline::after(Duration::from_millis(300));
+    let answer = resolver.addresses("a.example", deadline).await.unwrap_err();
+    assert_eq!(answer.reason(), Some("resolve_timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn all_addresses_are_looked_up_in_the_hosts_file_and_the_search_domains() {
+    let dir = tempfile::tempdir().unwrap();
+    let (conf, hosts) = (dir.path().join("resolv.conf"), dir.path().join("hosts"));
+    std::fs::write(&conf, "not a configuration\n").unwrap();
+    std::fs::write(&hosts, "192.0.2.7 a.example b\n2001:db8::7 b\n127.0.0.1 localhost\n").unwrap();
+    let resolver = Resolver::from_files(&conf, &hosts);
+    let ask =
+        async |host: &str| resolver.addresses(host, Deadline::after(Duration::from_secs(1))).await;
+    assert_eq!(ask("A.Example.").await, Ok(ips(&["192.0.2.7"])));
+    assert_eq!(ask("b").await, Ok(ips(&["2001:db8::7", "192.0.2.7"])));
+    assert_eq!(ask("localhost").await, Ok(ips(&["127.0.0.1"])));
+    assert_eq!(ask("x.localhost").await, Ok(ips(&["::1", "127.0.0.1"])));
+    assert_eq!(ask("c.example").await.unwrap_err().reason(), Some("setup"));
+    let server = NameServer::udp(|query| {
+        let is_known = query.queries[0].name().to_ascii() == "short.corp.example.";
+        if is_known {
+            return vec![bytes(&with(query, &["192.0.2.9"]))];
+        }
+        vec![bytes(&reply(query, ResponseCode::NXDomain))]
+    })
+    .await;
+    let spec = serde_json::json!({
+        "servers": [server.address], "search": ["none.example", "corp.example"],
+    });
+    let spec: watchpost::net::ResolverSpec = serde_json::from_value(spec).unwrap();
+    let resolver = spec.build(&mut watchpost::model::Mistakes::default()).unwrap();
+    let found = resolver.addresses("short", Deadline::after(Duration::from_secs(5))).await;
+    assert_eq!(found, Ok(ips(&["192.0.2.9"])));
 }

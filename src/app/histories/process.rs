@@ -17,6 +17,7 @@ use crate::deadman::{Address, Beat, BeatKind, BeatMethod, Configured, Door, Key,
 use crate::deadman::{PingId, Spec, Switchboard};
 use crate::metrics::Identity;
 use crate::model::{Mistakes, Notify, Stamp};
+use crate::net::Resolver;
 use crate::notify::{Boundary, ByHand, Receiver, ReceiverSpec};
 use crate::web::{self, Beats};
 
@@ -50,7 +51,7 @@ impl Configuration {
 
 fn receiver(spec: serde_json::Value) -> Receiver {
     let spec: ReceiverSpec = serde_json::from_value(spec).unwrap();
-    spec.build(&mut Mistakes::default()).unwrap()
+    spec.build(&Resolver::with_servers(Vec::new()), &mut Mistakes::default()).unwrap()
 }
 
 /// The process was killed.

@@ -5,6 +5,7 @@ use crate::app::ledger::Finished;
 use crate::board::Board;
 use crate::metrics::Identity;
 use crate::model::{Answer, Fault, Labels, Mistakes, Outcome, Secret, Thresholds, family};
+use crate::net::Resolver;
 use crate::notify::{ByHand, Receiver, ReceiverSpec, Sent};
 
 fn at(seconds: u64) -> Stamp {
@@ -20,7 +21,7 @@ fn oncall() -> Notify {
 fn receiver() -> Arc<Receiver> {
     let spec = serde_json::json!({ "name": "oncall", "slack": { "url": "http://localhost/" } });
     let spec: ReceiverSpec = serde_json::from_value(spec).unwrap();
-    Arc::new(spec.build(&mut Mistakes::default()).unwrap())
+    Arc::new(spec.build(&Resolver::with_servers(Vec::new()), &mut Mistakes::default()).unwrap())
 }
 
 /// A process that tells of itself.

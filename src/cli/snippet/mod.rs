@@ -37,10 +37,11 @@ fn watchdogs(args: &SnippetArgs) -> Result<Vec<Arc<Spec>>, ExitCode> {
     if args.config.is_empty() {
         return Ok(vec![Arc::new(Spec::placeholder())]);
     }
-    let config = config::load(&args.config, &environment::of_process()).map_err(|problems| {
-        complain(&check_config::refusal(&problems));
-        ExitCode::from(Exit::USAGE)
-    })?;
+    let config = config::load(&args.config, &environment::of_process(environment::net().resolver))
+        .map_err(|problems| {
+            complain(&check_config::refusal(&problems));
+            ExitCode::from(Exit::USAGE)
+        })?;
     let watchdogs: Vec<Arc<Spec>> =
         config.deadman.iter().filter(|spec| spec.watchdog.is_some()).cloned().collect();
     if watchdogs.is_empty() && args.kind != SnippetKind::Prometheus {

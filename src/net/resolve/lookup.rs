@@ -31,7 +31,7 @@ use crate::model::{Answer, Fault, Unknown};
 const HEAD_START: Duration = Duration::from_secs(1);
 
 /// How long an address of the other family waits for one of the preferred family.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most servers that are asked; the C library stops at three.
 pub(super) const MAX_SERVERS: usize = 8;
@@ -86,7 +86,17 @@ impl Miss {
         matches!(self, Self::Nxdomain | Self::NoAddress | Self::Ours(_))
     }
 
-    fn into_answer(self, host: &str, preference: IpPreference, waited: Duration) -> Answer {
+    /// Other forms of the name would fare no better.
+    pub(super) const fn ends_search(&self) -> bool {
+        matches!(self, Self::Unreached(_) | Self::Silent | Self::Ours(_))
+    }
+
+    pub(super) fn into_answer(
+        self,
+        host: &str,
+        preference: IpPreference,
+        waited: Duration,
+    ) -> Answer {
         let name = host.into();
         match self {
             Self::Nxdomain => Fault::ResolveNxdomain { name }.into(),
@@ -139,7 +149,7 @@ impl Servers {
                 Ok(ip) => return Ok(ip),
                 Err(found) => miss = miss.or(found),
             }
-            if matches!(miss, Miss::Unreached(_) | Miss::Silent | Miss::Ours(_)) {
+            if miss.ends_search() {
                 break;
             }
         }
@@ -176,7 +186,7 @@ impl Servers {
     }
 
     /// The addresses that the first server with a say has; never an empty list.
-    async fn ask(&self, name: &Name, record: RecordType) -> Result<Vec<IpAddr>, Miss> {
+    pub(super) async fn ask(&self, name: &Name, record: RecordType) -> Result<Vec<IpAddr>, Miss> {
         let turns = self.each.len() * self.rounds;
         let mut turn = 0;
         let mut asked = FuturesUnordered::new();

@@ -3,6 +3,7 @@
 //! Literals, names of the hosts file and `localhost` are known here; the rest is asked of name servers. Which of a name's
 //! addresses is taken is blackbox's rule, in [`choose`].
 
+mod all;
 mod hosts;
 mod lookup;
 mod records;
@@ -177,6 +178,15 @@ impl Resolver {
         resolved
     }
 
+    /// How names are resolved now.
+    async fn settings(&self) -> Arc<Settings> {
+        let Knows { current, files } = &*self.knows;
+        if let Some(files) = files {
+            files.refresh(current).await;
+        }
+        current.load_full()
+    }
+
     async fn look_up(
         &self,
         host: &str,
@@ -184,11 +194,7 @@ impl Resolver {
         deadline: Deadline,
     ) -> Result<IpAddr, Answer> {
         let lookup = async {
-            let Knows { current, files } = &*self.knows;
-            if let Some(files) = files {
-                files.refresh(current).await;
-            }
-            let settings = current.load_full();
+            let settings = self.settings().await;
             if let Some(addresses) = known(host, &settings.hosts, preference) {
                 return choose(addresses, preference).ok_or_else(|| no_address(host, preference));
             }

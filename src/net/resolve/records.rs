@@ -5,7 +5,7 @@ use std::time::Duration;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::lookup::{Miss, Servers, understand};
-use super::{Deadline, Knows, Resolver};
+use super::{Deadline, Resolver};
 
 impl Resolver {
     /// The records of `name` and this type; none where the name has none. The text says why that cannot be told.
@@ -16,11 +16,7 @@ impl Resolver {
         deadline: Deadline,
     ) -> Result<Vec<RData>, String> {
         let asked = async {
-            let Knows { current, files } = &*self.knows;
-            if let Some(files) = files {
-                files.refresh(current).await;
-            }
-            let settings = current.load_full();
+            let settings = self.settings().await;
             match &settings.servers {
                 Ok(servers) => servers.records(name, record).await.map_err(|miss| text(&miss)),
                 Err(why) => Err(why.to_string()),

@@ -11,6 +11,7 @@ use super::inbox::Command;
 use super::{Handle, TestResult};
 use crate::book::{Book, NoteKind, Outbox, Write};
 use crate::model::{Mistakes, Notify, Stamp, Status};
+use crate::net::Resolver;
 use crate::notify::event::{NotifyEvent, Subject};
 use crate::notify::receivers::{Receiver, ReceiverSpec, Sent};
 
@@ -22,7 +23,7 @@ fn at(seconds: u64) -> Stamp {
 
 fn receiver(json: serde_json::Value) -> Arc<Receiver> {
     let spec: ReceiverSpec = serde_json::from_value(json).unwrap();
-    Arc::new(spec.build(&mut Mistakes::default()).unwrap())
+    Arc::new(spec.build(&Resolver::with_servers(Vec::new()), &mut Mistakes::default()).unwrap())
 }
 
 fn oncall() -> Arc<Receiver> {

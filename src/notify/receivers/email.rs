@@ -7,10 +7,11 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use lettre::transport::smtp::extension::ClientId;
 use serde::Deserialize;
 
-use super::exchange::Outlet;
+use super::exchange::{Outlet, causes};
+use super::relay::{Relay, failure};
 use super::{Delivery, Sent};
 use crate::model::{Mistakes, Secret};
 use crate::net::SecretSource;
@@ -98,41 +99,43 @@ impl Receiver {
 
     async fn try_send(&self, outlet: &Outlet, delivery: &Delivery<'_>) -> Result<Sent, Sent> {
         let message = self.message(delivery)?;
-        let transport = self.transport(outlet).await?;
+        let relay = self.relay(outlet).await?;
         let (envelope, text) = (message.envelope(), message.formatted());
-        match transport.send_raw(envelope, &text).await {
-            Ok(_) => Ok(Sent::delivered()),
+        match relay.send(envelope, &text).await? {
+            Ok(()) => Ok(Sent::delivered()),
             Err(error) if self.to.len() > 1 && may_be_one(&error) => {
-                send_each(&transport, envelope, &text).await
+                send_each(&relay, envelope, &text).await
             }
             Err(error) => Err(failure(&error)),
         }
     }
 
-    async fn transport(&self, outlet: &Outlet) -> Result<AsyncSmtpTransport<Tokio1Executor>, Sent> {
-        let tls = self.tls(outlet).map_err(|why| Sent::Refused { why })?;
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.host)
-            .port(self.port)
-            .timeout(Some(outlet.timeout))
-            .tls(tls);
-        if let Some(name) = &self.hello {
-            let name = smtp::extension::ClientId::Domain(name.clone());
-            builder = builder.hello_name(name);
-        }
-        if let Some((name, password)) = &self.login {
-            let password = password.read().await?.reveal().to_owned();
-            builder = builder.credentials(Credentials::new(name.clone(), password));
-        }
-        Ok(builder.build())
+    async fn relay<'a>(&'a self, outlet: &'a Outlet) -> Result<Relay<'a>, Sent> {
+        let login = match &self.login {
+            Some((name, password)) => {
+                let password = password.read().await?.reveal().to_owned();
+                Some(Credentials::new(name.clone(), password))
+            }
+            None => None,
+        };
+        Ok(Relay {
+            names: &outlet.names,
+            host: &self.host,
+            port: self.port,
+            tls: self.tls(outlet).map_err(|why| Sent::Refused { why })?,
+            hello: self.hello.clone().map_or_else(ClientId::default, ClientId::Domain),
+            login,
+            timeout: outlet.timeout,
+        })
     }
 
     fn tls(&self, outlet: &Outlet) -> Result<Tls, String> {
         let mut builder = TlsParameters::builder(self.host.clone());
         if let Some(pem) = &outlet.ca_pem {
-            let certificate = Certificate::from_pem(pem).map_err(|e| chain(&e))?;
+            let certificate = Certificate::from_pem(pem).map_err(|e| causes(&e))?;
             builder = builder.add_root_certificate(certificate);
         }
-        let parameters = builder.build().map_err(|e| chain(&e))?;
+        let parameters = builder.build().map_err(|e| causes(&e))?;
         Ok(match (self.port, self.require_tls) {
             (SUBMISSIONS_PORT, _) => Tls::Wrapper(parameters),
             (_, true) => Tls::Required(parameters),
@@ -175,25 +178,15 @@ fn may_be_one(error: &smtp::Error) -> bool {
     error.status().is_some_and(|code| (550..560).contains(&u16::from(code)))
 }
 
-fn failure(error: &smtp::Error) -> Sent {
-    if error.is_permanent() {
-        return Sent::Refused { why: error.to_string() };
-    }
-    Sent::retry(&chain(error))
-}
-
 /// A mailbox that is gone keeps nobody else from being told.
-async fn send_each(
-    transport: &AsyncSmtpTransport<Tokio1Executor>,
-    envelope: &Envelope,
-    text: &[u8],
-) -> Result<Sent, Sent> {
+async fn send_each(relay: &Relay<'_>, envelope: &Envelope, text: &[u8]) -> Result<Sent, Sent> {
     let mut failures = Vec::new();
     for to in envelope.to() {
         let one = Envelope::new(envelope.from().cloned(), vec![to.clone()])
             .map_err(|error| Sent::Refused { why: error.to_string() })?;
-        if let Err(error) = transport.send_raw(&one, text).await {
-            failures.push((to, failure(&error)));
+        let sent = relay.send(&one, text).await;
+        if let Err(sent) = sent.and_then(|sent| sent.map_err(|error| failure(&error))) {
+            failures.push((to, sent));
         }
     }
     if failures.len() < envelope.to().len() {
@@ -238,14 +231,4 @@ fn smarthost(text: &str, mistakes: &mut Mistakes) -> Option<(String, u16)> {
             None
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

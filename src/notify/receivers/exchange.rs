@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Sent;
 use crate::model::{Mistakes, Secret};
+use crate::net::{Resolver, http_client};
 
 /// How much of an answer is read.
 const MAX_REPLY_BYTES: usize = 4 << 10;
@@ -22,21 +23,23 @@ pub(super) struct Outlet {
     pub(super) client: reqwest::Client,
     /// The certificates of `ca_file`, for receivers that do not speak HTTP.
     pub(super) ca_pem: Option<Vec<u8>>,
+    /// For receivers that do not speak HTTP.
+    pub(super) names: Resolver,
     pub(super) timeout: Duration,
 }
 
 impl Outlet {
     pub(super) fn build(
+        names: &Resolver,
         timeout: Duration,
         proxy: Option<&Secret>,
         ca_file: Option<&str>,
         mistakes: &mut Mistakes,
     ) -> Option<Self> {
-        let mut builder = reqwest::Client::builder()
+        let mut builder = http_client(names)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .timeout(timeout)
-            .user_agent(concat!("watchpost/", env!("CARGO_PKG_VERSION")));
+            .timeout(timeout);
         if let Some(url) = proxy {
             let Ok(proxy) = reqwest::Proxy::all(url.reveal()) else {
                 let hint = "write http://host:port or socks5h://host:port";
@@ -63,7 +66,7 @@ impl Outlet {
             }
         }
         match builder.build() {
-            Ok(client) => Some(Self { client, ca_pem, timeout }),
+            Ok(client) => Some(Self { client, ca_pem, names: names.clone(), timeout }),
             Err(error) => {
                 mistakes.error("", format!("cannot set up an HTTP client: {error}"), "");
                 None
@@ -113,17 +116,22 @@ impl Outlet {
 }
 
 fn failure(error: &reqwest::Error) -> Sent {
-    use std::error::Error as _;
+    let text = causes(error);
+    if error.is_builder() {
+        return Sent::Refused { why: format!("not a usable URL: {text}") };
+    }
+    Sent::retry(&text)
+}
+
+/// An error with what led to it.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    if error.is_builder() {
-        return Sent::Refused { why: format!("not a usable URL: {text}") };
-    }
-    Sent::retry(&text)
+    text
 }
 
 /// Seconds, or an HTTP date. `None` when it is neither.

@@ -9,6 +9,7 @@ mod exchange;
 mod hook;
 mod opsgenie;
 mod pagerduty;
+mod relay;
 mod slack;
 mod teams;
 mod webhook;
@@ -23,7 +24,7 @@ use super::episode::Rule;
 use super::message::Message;
 use crate::book::NoteKind;
 use crate::model::{Mistakes, Period, Secret, Stamp};
-use crate::net::{SecretError, SecretSource};
+use crate::net::{Resolver, SecretError, SecretSource};
 
 /// How long one attempt may take.
 const DEFAULT_TIMEOUT: Period = Period::from_secs(10);
@@ -218,8 +219,9 @@ pub struct Receiver {
 }
 
 impl ReceiverSpec {
-    /// Checks what needs more than one key to see, and makes the receiver ready to use.
-    pub fn build(mut self, mistakes: &mut Mistakes) -> Option<Receiver> {
+    /// Checks what needs more than one key to see, and makes the receiver ready to use. Names are asked of `names`, each
+    /// time that something is sent.
+    pub fn build(mut self, names: &Resolver, mistakes: &mut Mistakes) -> Option<Receiver> {
         if self.name.is_empty() {
             mistakes.error("name", "a receiver needs a name", "name it");
         }
@@ -235,8 +237,8 @@ impl ReceiverSpec {
         }
         self.check_times(mistakes);
         let timeout = self.timeout.unwrap_or(DEFAULT_TIMEOUT).get();
-        let outlet =
-            Outlet::build(timeout, self.proxy_url.as_ref(), self.ca_file.as_deref(), mistakes);
+        let (proxy, ca_file) = (self.proxy_url.as_ref(), self.ca_file.as_deref());
+        let outlet = Outlet::build(names, timeout, proxy, ca_file, mistakes);
         let kind = self.build_kind(mistakes);
         let (outlet, kind) = (outlet?, kind?);
         let base = kind.rule();

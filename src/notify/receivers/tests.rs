@@ -3,7 +3,7 @@ use super::*;
 fn read(json: serde_json::Value) -> Result<Receiver, String> {
     let spec: ReceiverSpec = serde_json::from_value(json).map_err(|e| e.to_string())?;
     let mut mistakes = Mistakes::default();
-    let receiver = spec.build(&mut mistakes);
+    let receiver = spec.build(&Resolver::with_servers(Vec::new()), &mut mistakes);
     let texts: Vec<_> =
         mistakes.into_vec().into_iter().map(|m| format!("{}: {}", m.key, m.what)).collect();
     receiver.filter(|_| texts.is_empty()).ok_or_else(|| texts.join("\n"))

@@ -10,7 +10,7 @@ use reqwest::{Certificate, Client, Identity, Proxy, RequestBuilder, Url, redirec
 use serde::Deserialize;
 
 use crate::model::{Authorization, Mistakes, Secret};
-use crate::net::SecretSource;
+use crate::net::{Resolver, SecretSource, http_client};
 use crate::target::MAX_FILE_BYTES;
 
 /// How long a connection may take.
@@ -109,18 +109,17 @@ fn scheme(authorization: Authorization, mistakes: &mut Mistakes) -> Option<Crede
 }
 
 impl Access {
-    /// A client with the files as they are now.
-    pub(super) async fn client(&self) -> Result<Client, String> {
+    /// A client with the files as they are now, which asks `names` for names.
+    pub(super) async fn client(&self, names: &Resolver) -> Result<Client, String> {
         let redirects = if self.follow_redirects {
             redirect::Policy::limited(MAX_REDIRECTS)
         } else {
             redirect::Policy::none()
         };
-        let mut builder = Client::builder()
+        let mut builder = http_client(names)
             .redirect(redirects)
             .connect_timeout(CONNECT_TIMEOUT)
-            .tls_danger_accept_invalid_certs(self.tls.insecure_skip_verify)
-            .user_agent(concat!("watchpost/", env!("CARGO_PKG_VERSION")));
+            .tls_danger_accept_invalid_certs(self.tls.insecure_skip_verify);
         if let Some(path) = &self.tls.ca_file {
             let pem = read_file("ca_file", path).await?;
             let trusted = Certificate::from_pem_bundle(&pem)

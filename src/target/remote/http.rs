@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::access::{Access, Written, parse_url};
 use super::{BasicAuth, MIN_REFRESH, Question, Remote, Template, TlsFiles};
 use crate::model::{Authorization, Mistakes, Period, Secret};
+use crate::net::Resolver;
 use crate::target::FileGroup;
 
 /// Says how often it is asked.
@@ -71,8 +72,12 @@ impl HttpSd {
 }
 
 impl Service {
-    pub(super) async fn ask(&self, refresh: Duration) -> Result<Vec<FileGroup>, String> {
-        let client = self.access.client().await?;
+    pub(super) async fn ask(
+        &self,
+        names: &Resolver,
+        refresh: Duration,
+    ) -> Result<Vec<FileGroup>, String> {
+        let client = self.access.client(names).await?;
         let seconds = HeaderValue::from(refresh.as_secs());
         let body = self.access.get(&client, self.url.clone(), &[(REFRESH_HEADER, seconds)]).await?;
         serde_json::from_slice(&body).map_err(|wrong| wrong.to_string())

@@ -60,9 +60,9 @@ impl Question {
     /// What is there now. The text says why that cannot be told.
     async fn ask(&self, net: &Net, refresh: Duration) -> Result<Vec<FileGroup>, String> {
         match self {
-            Self::Http(service) => service.ask(refresh).await,
+            Self::Http(service) => service.ask(&net.resolver, refresh).await,
             Self::Dns(records) => records.ask(net).await,
-            Self::Kubernetes(api) => api.ask().await,
+            Self::Kubernetes(api) => api.ask(&net.resolver).await,
         }
     }
 }

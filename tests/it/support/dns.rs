@@ -62,7 +62,7 @@ impl NameServer {
         server
     }
 
-    async fn udp_on(address: SocketAddr, say: impl Say) -> Self {
+    pub(crate) async fn udp_on(address: SocketAddr, say: impl Say) -> Self {
         let socket = UdpSocket::bind(address).await.unwrap();
         let address = socket.local_addr().unwrap();
         let mut tasks = JoinSet::new();

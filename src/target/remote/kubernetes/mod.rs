@@ -14,7 +14,7 @@ use self::objects::{Page, groups};
 use super::access::{Access, Credentials, Written, parse_url};
 use super::{BasicAuth, MIN_REFRESH, Question, Remote, Template, TlsFiles};
 use crate::model::{Authorization, Mistakes, Period, Secret, mistake};
-use crate::net::SecretSource;
+use crate::net::{Resolver, SecretSource};
 use crate::target::{FileGroup, MAX_TARGETS};
 
 /// The API server as pods see it.
@@ -212,8 +212,8 @@ impl Api {
         name
     }
 
-    pub(super) async fn ask(&self) -> Result<Vec<FileGroup>, String> {
-        let client = self.access.client().await?;
+    pub(super) async fn ask(&self, names: &Resolver) -> Result<Vec<FileGroup>, String> {
+        let client = self.access.client(names).await?;
         let mut found = Vec::new();
         for namespace in self.namespaces().await? {
             let mut next = String::new();

@@ -1,10 +1,13 @@
-//! A mail relay that takes messages in the clear, or refuses them as told.
+//! A mail relay that takes messages, in the clear or after STARTTLS, or refuses them as told.
 
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::support::peer::Tls;
 
 #[derive(Clone)]
 pub(crate) struct Smtp {
@@ -26,7 +29,12 @@ struct Inner {
 
 impl Smtp {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), None)
+    }
+
+    /// At a socket that is there already; with TLS for those who ask for it.
+    pub(crate) fn on(listener: TcpListener, tls: Option<Tls>) -> Self {
+        let acceptor = tls.map(Tls::acceptor);
         let address = listener.local_addr().unwrap().to_string();
         let inner = Arc::new(Inner::default());
         let shared = Arc::clone(&inner);
@@ -34,8 +42,8 @@ impl Smtp {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let inner = Arc::clone(&shared);
-                drop(tokio::spawn(async move { drop(talk(stream, &inner).await) }));
+                let (inner, acceptor) = (Arc::clone(&shared), acceptor.clone());
+                drop(tokio::spawn(async move { drop(serve(stream, acceptor, &inner).await) }));
             }
         });
         let smtp = Self { address, inner, _server: Arc::new(AbortOnDropHandle::new(task)) };
@@ -63,18 +71,41 @@ impl Smtp {
     }
 }
 
-async fn talk(stream: TcpStream, inner: &Inner) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
+async fn serve(
+    mut stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    inner: &Inner,
+) -> std::io::Result<()> {
     stream.write_all(b"220 fake ESMTP\r\n").await?;
+    if let (Some(stream), Some(acceptor)) =
+        (talk(stream, acceptor.is_some(), inner).await?, acceptor)
+    {
+        talk(acceptor.accept(stream).await?, false, inner).await?;
+    }
+    Ok(())
+}
+
+/// Until the end, or until it is to go on encrypted.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    has_tls: bool,
+    inner: &Inner,
+) -> std::io::Result<Option<S>> {
+    let mut stream = BufReader::new(stream);
     let mut recipients = Vec::new();
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let verb = line.split_whitespace().next().unwrap_or_default().to_uppercase();
         let answer = match verb.as_str() {
+            "EHLO" if has_tls => "250-fake\r\n250-STARTTLS\r\n250 8BITMIME\r\n",
             "EHLO" => "250-fake\r\n250 8BITMIME\r\n",
+            "STARTTLS" if has_tls => {
+                stream.write_all(b"220 go on\r\n").await?;
+                return Ok(Some(stream.into_inner()));
+            }
             "MAIL" => {
                 recipients.clear();
                 "250 ok\r\n"
@@ -90,6 +121,7 @@ async fn talk(stream: TcpStream, inner: &Inner) -> std::io::Result<()> {
             }
             "DATA" => {
                 stream.write_all(b"354 go on\r\n").await?;
+                stream.flush().await?;
                 let message = read_message(&mut stream).await?;
                 let verdict = inner.verdict.lock().unwrap().clone();
                 if verdict.starts_with('2') {
@@ -97,19 +129,21 @@ async fn talk(stream: TcpStream, inner: &Inner) -> std::io::Result<()> {
                     inner.recipients.lock().unwrap().append(&mut recipients);
                 }
                 stream.write_all(format!("{verdict}\r\n").as_bytes()).await?;
+                stream.flush().await?;
                 continue;
             }
             "QUIT" => {
                 stream.write_all(b"221 bye\r\n").await?;
-                return Ok(());
+                return Ok(None);
             }
             _ => "250 ok\r\n",
         };
         stream.write_all(answer.as_bytes()).await?;
+        stream.flush().await?;
     }
 }
 
-async fn read_message(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+async fn read_message<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> std::io::Result<String> {
     let mut message = String::new();
     loop {
         let mut line = String::new();
