@@ -4,7 +4,7 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools/bin
 export PATH := $(TOOLS):$(PATH)
 
-.PHONY: test setup lint fmt bench deb image chart rules deny clean
+.PHONY: test setup lint fmt bench deb image chart rules deny fuzz clean
 
 test: setup
 	$(CARGO) test --locked --no-fail-fast
@@ -39,6 +39,11 @@ rules:
 # cargo install cargo-deny --locked
 deny:
 	$(CARGO) deny check
+
+# Every reader of foreign bytes for a minute each. rustup toolchain install nightly; cargo install cargo-fuzz --locked
+fuzz:
+	for target in $$(ls fuzz/fuzz_targets | sed 's/\.rs$$//'); do \
+	  $(CARGO) +nightly fuzz run -s none $$target -- -max_total_time=60 -max_len=8192 || exit 1; done
 
 clean:
 	$(CARGO) clean

@@ -4,7 +4,7 @@ use std::io;
 
 use watchpost::clock;
 
-use super::serve::{Reply, Request, nobody};
+use super::serve::{Reply, Request};
 use super::{Estate, Says, down};
 
 /// How often the unlucky exporter starts anew, in seconds.
@@ -21,7 +21,7 @@ pub(super) async fn start(estate: &mut Estate) -> io::Result<()> {
     let started = seconds();
     let healthy = metrics_of(estate, move || exposition(started)).await?;
     estate.add("exporters", "healthy", healthy, Says::Up);
-    let gone = url(nobody().await?);
+    let gone = url(estate.servers.nobody()?);
     estate.add("exporters", "gone", gone, down("connect_refused", "connect"));
     taken_ports(estate).await?;
     // A new start time every few seconds, as a process in a crash loop has.

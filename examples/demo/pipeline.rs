@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::serve::{Reply, Request, nobody};
+use super::serve::{Reply, Request};
 use super::{Estate, Says, down};
 
 pub(super) async fn start(estate: &mut Estate) -> io::Result<()> {
@@ -16,7 +16,7 @@ async fn alertmanagers(estate: &mut Estate) -> io::Result<()> {
     let ready = |address: std::net::SocketAddr| format!("http://{address}/-/ready");
     let first = ready(estate.servers.web(|_| Reply::ok("OK")).await?);
     estate.add("alertmanager", "healthy", first, Says::Up);
-    let second = ready(nobody().await?);
+    let second = ready(estate.servers.nobody()?);
     estate.add("alertmanager", "second-is-gone", second, down("connect_refused", "connect"));
     let busy = |_: &Request| Reply::new("503 Service Unavailable", &[], "");
     let third = ready(estate.servers.web(busy).await?);

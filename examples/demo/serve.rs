@@ -1,13 +1,14 @@
 //! Servers on loopback that answer, or fail to, as they are told.
 
 use std::fmt::Write as _;
+use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -132,6 +133,18 @@ impl Servers {
         .await
     }
 
+    /// An address at which nothing listens, and nothing will: its socket is kept.
+    pub(crate) fn nobody(&mut self) -> io::Result<SocketAddr> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = socket.local_addr()?;
+        self.spawn(async move {
+            let _kept = socket;
+            pending::<()>().await;
+        });
+        Ok(address)
+    }
+
     /// Any server over TCP.
     pub(crate) async fn tcp<F, T>(&mut self, talk: F) -> io::Result<SocketAddr>
     where
@@ -155,11 +168,6 @@ impl Servers {
     pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(task);
     }
-}
-
-/// An address at which nothing listens.
-pub(crate) async fn nobody() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()
 }
 
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {

@@ -149,6 +149,7 @@ impl Reader {
         }
         if !self.carry.is_empty() {
             let line = mem::take(&mut self.carry);
+            self.check_end(&line)?;
             if let Some(flaw) = self.read(&line, sink)? {
                 return Err(Invalid::locate(self.line, &line, flaw.at, flaw.kind));
             }
@@ -172,9 +173,6 @@ impl Reader {
         sink: &mut impl FnMut(Sample<'_>),
     ) -> Result<(), Invalid> {
         while !rest.is_empty() {
-            if self.has_eof {
-                return Err(Invalid::locate(self.line, rest, 0, InvalidKind::AfterEof));
-            }
             let end = rest.iter().position(|&byte| byte == b'\n');
             let (piece, behind) = match end {
                 Some(end) => rest.split_at(end),
@@ -189,6 +187,14 @@ impl Reader {
             rest = behind.get(1..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Nothing may follow the end that OpenMetrics marks.
+    fn check_end(&self, line: &[u8]) -> Result<(), Invalid> {
+        if !self.has_eof {
+            return Ok(());
+        }
+        Err(Invalid::locate(self.line, line, 0, InvalidKind::AfterEof))
     }
 
     fn check_length(&self, piece: &[u8]) -> Result<(), Invalid> {
@@ -223,6 +229,7 @@ impl Reader {
         line: Cow<'_, [u8]>,
         sink: &mut impl FnMut(Sample<'_>),
     ) -> Result<(), Invalid> {
+        self.check_end(&line)?;
         let is_first_try = self.quote.take().is_none();
         match self.read(&line, sink)? {
             None if is_first_try => self.line += 1,
