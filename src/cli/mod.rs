@@ -5,6 +5,7 @@
 //! `--config.check` say 1 in all of these, as blackbox_exporter does).
 
 mod args;
+mod argument_files;
 mod ask;
 mod check_config;
 mod deadman;
@@ -32,7 +33,17 @@ use args::{Cli, Verb};
 
 /// Parses the arguments and runs the verb.
 pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().map(known_help).collect();
+    let mut arguments: Vec<OsString> = std::env::args_os().map(known_help).collect();
+    // A verb may have a command behind it that means something else by this.
+    if is_run(&arguments) {
+        arguments = match argument_files::expand(arguments) {
+            Ok(arguments) => arguments,
+            Err(problem) => {
+                eprintln!("error: {problem}");
+                return ExitCode::from(Exit::FAILED);
+            }
+        };
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &arguments),
@@ -63,11 +74,14 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
+    ExitCode::from(if is_run(arguments) { Exit::FAILED } else { Exit::USAGE })
+}
+
+/// Without a verb we stand in for blackbox_exporter.
+fn is_run(arguments: &[OsString]) -> bool {
     let verbs = Cli::command();
     let verb = arguments.get(1).and_then(|first| verbs.find_subcommand(first));
-    // Without a verb we stand in for blackbox_exporter, also in this.
-    let is_run = verb.is_none_or(|verb| verb.get_name() == "run");
-    ExitCode::from(if is_run { Exit::FAILED } else { Exit::USAGE })
+    verb.is_none_or(|verb| verb.get_name() == "run")
 }
 
 /// blackbox_exporter has more ways to ask for help.

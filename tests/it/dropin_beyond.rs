@@ -251,6 +251,27 @@ fn every_flag_of_blackbox_exporter_is_taken_in_every_form() {
     }
 }
 
+#[test]
+fn flags_come_from_a_file_too() {
+    let (folder, path) = written(MODULES);
+    let flags = folder.path().join("flags");
+    let text = format!("# our flags\n--config.file={}\n--config.check\n", path.display());
+    std::fs::write(&flags, text).unwrap();
+    let at = format!("@{}", flags.display());
+    for arguments in [&[at.as_str()][..], &["run", &at, "--log.level", "debug"]] {
+        let (code, _, errors) = run(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {errors}");
+    }
+    let (code, _, errors) = run(&["@/nowhere/flags"]);
+    assert_eq!(code, 1);
+    assert!(errors.starts_with("error: @/nowhere/flags: No such file"), "{errors}");
+    // It is read, and not passed over.
+    std::fs::write(&flags, "--config.file=/nowhere/blackbox.yml\n--config.check\n").unwrap();
+    let (code, _, errors) = run(&[&at]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("/nowhere/blackbox.yml"), "{errors}");
+}
+
 /// The sockets stand at its standard input and output, from where a shell puts them where systemd would.
 fn activated(config: &Path, sockets: [TcpListener; 2]) -> std::process::Child {
     let [first, second] = sockets.map(|socket| Stdio::from(OwnedFd::from(socket)));
