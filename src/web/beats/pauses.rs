@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -19,8 +19,8 @@ use super::{Beats, Finally, not_recorded, read};
 use crate::clock;
 use crate::deadman::{Planned, Wanted, presented};
 use crate::model::Period;
-use crate::web::Site;
 use crate::web::peer::Peer;
+use crate::web::{NoFilter, Site};
 
 /// The key of the API, beside `Authorization`.
 const API_KEY: &str = "x-api-key";
@@ -269,7 +269,10 @@ fn of(beats: &Beats, name: &str) -> Vec<Planned> {
     planned.into_iter().filter(|pause| pause.name == name).collect()
 }
 
-pub(super) async fn list(State(site): State<Arc<Site>>) -> Response {
+pub(super) async fn list(
+    State(site): State<Arc<Site>>,
+    Query(NoFilter {}): Query<NoFilter>,
+) -> Response {
     let planned = site.beats().map(|beats| beats.board().planned(clock::now()));
     axum::Json(planned.unwrap_or_default()).into_response()
 }
