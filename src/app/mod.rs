@@ -19,7 +19,7 @@ mod targets;
 pub mod trial;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,9 +135,7 @@ pub fn run(config: Config, mut options: Options) -> Result<(), Error> {
     // From here on the ports are known, also those that the system chose.
     options.listen = listeners.addresses().iter().map(ToString::to_string).collect();
     doorway::raise_descriptors();
-    if needs_storage(&config, &options) {
-        return Err(Error::NoStorage);
-    }
+    check_storage(&config, options.storage.as_deref(), options.shard)?;
     let ended = runtime.block_on(async {
         let access = doorway::access(&options.web)?;
         App::build(config, options)?.serve(listeners, beats, prefix, access).await
@@ -451,12 +449,15 @@ impl App {
         let options = Arc::clone(&self.options);
         let loaded = tokio::task::spawn_blocking(move || (options.load)()).await;
         let result = match loaded {
-            Ok(Ok(config)) if needs_storage(&config, &self.options) => {
-                Err(Error::NoStorage.to_string())
-            }
             Ok(Ok(config)) => {
-                self.take_over(config).await;
-                Ok(())
+                let storage = self.options.storage.as_deref();
+                match check_storage(&config, storage, self.options.shard) {
+                    Ok(()) => {
+                        self.take_over(config).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error.to_string()),
+                }
             }
             Ok(Err(problems)) => Err(problems.to_string()),
             Err(_) => Err("reading the configuration panicked".to_owned()),
@@ -529,10 +530,10 @@ impl App {
     }
 }
 
-/// A switch must survive a restart, and a heartbeat says that it does.
-fn needs_storage(config: &Config, options: &Options) -> bool {
+/// A switch must survive a restart, and a heartbeat says that it does: without a folder for the book neither is taken on.
+pub fn check_storage(config: &Config, storage: Option<&Path>, shard: Shard) -> Result<(), Error> {
     let keeps = !config.deadman.is_empty() || !config.heartbeats.is_empty();
-    keeps && options.storage.is_none() && options.shard.is_first()
+    if keeps && storage.is_none() && shard.is_first() { Err(Error::NoStorage) } else { Ok(()) }
 }
 
 async fn second_stop(signals: &mut Signals) {

@@ -72,6 +72,15 @@ impl GroupCell {
 }
 
 impl GroupView {
+    /// The status as it may be shown beside members with these: those whose results are too old are not believed, and
+    /// neither is what was made of them. See [`View::status_at`].
+    pub fn status_among(&self, members: Headcount) -> Status {
+        if members == self.headcount {
+            return self.status;
+        }
+        members.status(self.policy.min_up, self.status)
+    }
+
     /// Whether as many targets work as the probe asks for: `min_up`, or else all that are not paused. Those that could
     /// not be asked are not among them. A probe without any target that is asked proves nothing.
     pub fn has_enough(&self) -> bool {
@@ -81,5 +90,44 @@ impl GroupView {
             None => active,
         };
         active > 0 && self.headcount.working() >= wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Notify, Thresholds, family};
+
+    #[test]
+    fn a_group_is_not_better_than_the_members_it_is_shown_with() {
+        let all_up = Headcount { up: 2, ..Headcount::default() };
+        let policy = ProbePolicy {
+            name: "p".into(),
+            module: "m".into(),
+            prober: "tcp",
+            phases: &family::PROBE_TCP_DURATION,
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+            thresholds: Thresholds::default(),
+            retry_interval: None,
+            min_up: Some(2),
+            pipeline: false,
+            notify: Notify::default(),
+            histogram: [].into(),
+        };
+        let view = GroupView {
+            policy: Arc::new(policy),
+            status: Status::Up,
+            since: Stamp::new(jiff::Timestamp::UNIX_EPOCH, Duration::ZERO),
+            headcount: all_up,
+            members: [].into(),
+        };
+        assert_eq!(view.status_among(all_up), Status::Up);
+        let stale = Headcount { unknown: 2, ..Headcount::default() };
+        assert_eq!(view.status_among(stale), Status::Unknown);
+        let half = Headcount { up: 1, unknown: 1, ..Headcount::default() };
+        assert_eq!(view.status_among(half), Status::Unknown);
     }
 }

@@ -94,8 +94,27 @@ enum LockError {
     Io(std::io::Error),
 }
 
+/// Makes the folder and those above it, each on disk in the one that it is in: a book is worth nothing that loses its folder
+/// with the power. Which have a new folder in them.
+fn make_folder(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let missing = dir.ancestors().take_while(|above| !above.as_os_str().is_empty());
+    let missing: Vec<&Path> = missing.take_while(|above| !above.exists()).collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let above = missing.into_iter().rev().filter_map(Path::parent).map(|parent| {
+        if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() }
+    });
+    let above: Vec<PathBuf> = above.collect();
+    for parent in &above {
+        if let Err(error) = fs::File::open(parent).and_then(|folder| folder.sync_all()) {
+            let folder = parent.display();
+            tracing::warn!(%folder, %error, "that a folder was made may be lost with the power");
+        }
+    }
+    Ok(above)
+}
+
 fn take_lock(dir: &Path) -> Result<Lock, LockError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(LockError::Io)?;
+    make_folder(dir).map_err(LockError::Io)?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -450,4 +469,20 @@ fn keep_ping(connection: &Connection, ping: &Ping) -> rusqlite::Result<()> {
 
 fn json(result: serde_json::Result<String>) -> rusqlite::Result<String> {
     result.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_new_folder_in_it_is_put_on_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        assert_eq!(make_folder(&at("a/b/c")).unwrap(), [at(""), at("a"), at("a/b")]);
+        assert_eq!(make_folder(&at("a/b/c")).unwrap(), [""; 0].map(PathBuf::from));
+        assert_eq!(make_folder(&at("a/b/d/")).unwrap(), [at("a/b")]);
+        fs::write(at("file"), "").unwrap();
+        assert!(make_folder(&at("file/x")).is_err());
+    }
 }

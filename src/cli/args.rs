@@ -157,6 +157,12 @@ pub(super) struct CheckConfigArgs {
     /// Files and folders.
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
+    /// The folder of the book that it is to be run with.
+    #[arg(long = "storage.path", value_name = "FOLDER")]
+    pub(super) storage: Option<PathBuf>,
+    /// The share of the checks that it is to be run with.
+    #[arg(long = "shard", value_name = "I/N", value_parser = parse_shard)]
+    pub(super) shard: Option<Shard>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::args::CheckConfigArgs;
 use super::{Exit, complain, environment, print, time_to_page};
+use crate::app;
 use crate::config::{self, Config, Problems};
 
 pub(super) fn run(args: &CheckConfigArgs) -> ExitCode {
@@ -14,6 +15,11 @@ pub(super) fn run(args: &CheckConfigArgs) -> ExitCode {
                 complain(&config.warnings.to_string());
             }
             print(&summary(&config));
+            let shard = args.shard.unwrap_or_default();
+            if let Err(error) = app::check_storage(&config, args.storage.as_deref(), shard) {
+                // How it is to be run is not for this file to say.
+                print(&format!("\nnote: with these flags it would not start: {error}\n"));
+            }
             ExitCode::SUCCESS
         }
         Err(problems) => {

@@ -39,6 +39,11 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
         complain(&config.warnings.to_string());
     }
     if args.check {
+        let shard = args.shard.unwrap_or_default();
+        if let Err(error) = app::check_storage(&config, args.storage.as_deref(), shard) {
+            complain(&format!("error: {error}"));
+            return ExitCode::from(Exit::FAILED);
+        }
         print(&check_config::summary(&config));
         return ExitCode::SUCCESS;
     }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::secrets::{is_secret_key, is_secret_path};
+use super::secrets::{is_secret_key, sight};
 use super::yaml::{self, Kind, Node, Problem, Problems, Source};
 use super::{Environment, File};
 
@@ -137,7 +137,7 @@ fn join_file(node: &mut Node, folder: &Path) {
 /// All files as written, each under its name, with secrets masked.
 pub(super) fn show(files: &[File]) -> String {
     let shown = files.iter().map(|file| {
-        let text = yaml::dump(&file.root, &is_secret_path);
+        let text = yaml::dump(&file.root, &sight);
         format!("# {}\n{text}", file.path.display())
     });
     shown.collect::<Vec<_>>().join("\n")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::File;
 use super::overrides::recipe;
-use super::secrets::is_secret_key;
+use super::secrets::sight;
 use super::yaml::{self, Named, Node, Position, Problem, Problems};
 use crate::model::{Mistake, Mistakes};
 use crate::probe::{Allowed, Catalogue, Listed, Module, ModuleSpec};
@@ -45,8 +45,7 @@ pub(super) fn read(files: &[File], problems: &mut Problems) -> Modules {
 
 /// A module as written, secrets masked.
 fn shown(node: &Node) -> Arc<str> {
-    let is_secret = |path: &[&str]| path.last().is_some_and(|key| is_secret_key(key));
-    yaml::dump(node, &is_secret).into()
+    yaml::dump(node, &sight).into()
 }
 
 impl Modules {

@@ -1,5 +1,7 @@
 //! Which keys hold secrets, so that neither `/config` nor a problem's excerpt shows one.
 
+use super::yaml::Sight;
+
 /// Keys whose values are never shown, wherever they stand.
 const KEYS: [&str; 21] = [
     "password",
@@ -33,11 +35,17 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     KEYS.contains(&key)
 }
 
-/// Whether the value at the end of this path of keys may hold a secret.
-pub(super) fn is_secret_path(path: &[&str]) -> bool {
-    let Some((key, before)) = path.split_last() else { return false };
+/// What may be shown of the value at the end of this path of keys.
+pub(super) fn sight(path: &[&str]) -> Sight {
+    let Some((key, before)) = path.split_last() else { return Sight::AsWritten };
     let is_url = matches!(*key, "url" | "urls");
-    is_secret_key(key) || (is_url && before.first().is_some_and(|s| SECRET_URLS.contains(s)))
+    if is_secret_key(key) || (is_url && before.first().is_some_and(|s| SECRET_URLS.contains(s))) {
+        Sight::Secret
+    } else if is_url || key.ends_with("_url") || matches!(*key, "api_server" | "alertmanagers") {
+        Sight::Url
+    } else {
+        Sight::AsWritten
+    }
 }
 
 #[cfg(test)]
@@ -55,7 +63,9 @@ mod tests {
 
     #[test]
     fn the_url_of_a_hook_is_one() {
-        assert!(is_secret_path(&["receivers", "slack", "url"]));
-        assert!(!is_secret_path(&["modules", "a", "http", "url"]));
+        assert_eq!(sight(&["receivers", "slack", "url"]), Sight::Secret);
+        assert_eq!(sight(&["receivers", "opsgenie", "api_url"]), Sight::Url);
+        assert_eq!(sight(&["modules", "a", "http", "oauth2", "token_url"]), Sight::Url);
+        assert_eq!(sight(&["modules", "a", "http", "method"]), Sight::AsWritten);
     }
 }

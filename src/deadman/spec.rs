@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::cron::{CronText, Schedule};
 use super::timing::{PEER_TIMEOUT, RouteTiming, check_without_route};
-use crate::model::{Labels, Mistakes, Notify, Period, Secret, Status, mistake};
+use crate::model::{Labels, Mistakes, Notify, Period, Secret, Status, mistake, shown_url};
 
 /// Lateness that is forgiven when `grace` is not given.
 pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(300);
@@ -584,14 +584,18 @@ fn check_alertmanager(key: &str, address: &str, mistakes: &mut Mistakes) {
     let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     match url {
         None => {
-            let what = format!("{address:?} is not an http URL");
+            let what = format!("{:?} is not an http URL", shown_url(address));
             mistakes.error(key, what, "such as http://alertmanager-1:9093");
         }
-        Some(url) if !url.username().is_empty() || url.password().is_some() => mistakes.error(
-            key,
-            "the URL of an Alertmanager has credentials in it",
-            "it is shown on the page and in metrics: use alertmanager_token_file",
-        ),
+        Some(url)
+            if !url.username().is_empty() || url.password().is_some() || url.query().is_some() =>
+        {
+            mistakes.error(
+                key,
+                "the URL of an Alertmanager has credentials or a query in it",
+                "it is shown on the page and in metrics: use alertmanager_token_file",
+            );
+        }
         Some(_) => {}
     }
 }

@@ -1,52 +1,26 @@
 //! All switches of this watchpost: which one a beat means, whose time has come, what is to be kept.
 
+mod kept;
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
 
+pub use self::kept::{DeadmanState, Kept, KindState};
+use self::kept::{Found, of_name, of_uuid};
+pub use self::report::{Note, Report};
 use super::issued::Clocks;
 use super::key::Key;
 use super::line::{At, Line, Mark};
 use super::pause::{NoPause, Pause, Pauses, Planned, Wanted};
 use super::ping::{Address, Beat, BeatResult, Door, Refused};
 use super::spec::{PingId, Slug, Spec};
-use super::switch::{Heard, Switch, SwitchState, Verdict};
-use super::watchdog::{Posted, Receipt, Stranger, Watchdog, WatchdogState};
-use crate::model::{Answer, Outcome, Stamp, Status};
-
-/// What must outlive the process, for each switch by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadmanState {
-    /// By which a renamed switch is known again.
-    #[serde(default)]
-    pub uuid: Option<String>,
-    pub kind: KindState,
-    /// How the clocks were taken to stand when they were not to be trusted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub anchor: Option<Mark>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
-pub enum KindState {
-    Switch(SwitchState),
-    Watchdog(WatchdogState),
-}
-
-impl DeadmanState {
-    fn marks(&self) -> Vec<&Mark> {
-        let mut marks: Vec<&Mark> = match &self.kind {
-            KindState::Switch(state) => state.marks().collect(),
-            KindState::Watchdog(state) => state.marks().collect(),
-        };
-        marks.extend(&self.anchor);
-        marks
-    }
-}
+use super::switch::{Switch, Verdict};
+use super::watchdog::{Posted, Receipt, Watchdog};
+use crate::model::Stamp;
 
 /// One configured switch, with its key if it has one.
 #[derive(Debug, Clone)]
@@ -70,99 +44,6 @@ struct Entry {
     queued: Option<At>,
     dirty: bool,
     anchor: Option<Mark>,
-}
-
-/// What one switch says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    pub name: Arc<str>,
-    /// Its checks by target: the switch itself under its own name, or each source of a watchdog.
-    pub members: Vec<(Arc<str>, Verdict)>,
-    /// All of them taken together.
-    pub answer: Answer,
-    /// The pause that holds, during which nobody is told.
-    pub paused: Option<Pause>,
-    /// What a person should know beside the answer.
-    pub notes: Vec<Note>,
-    /// When it fails if nothing comes.
-    pub deadline: Option<Stamp>,
-    pub last_beat: Option<Stamp>,
-}
-
-impl Report {
-    /// Members that wait for their first beat: of those nothing is known yet, good or bad.
-    pub fn waiting(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.members.iter().filter(|(_, verdict)| verdict.waits()).map(|(target, _)| target)
-    }
-
-    /// What each of the others says, as the value that everything else is derived from, and with what was last heard.
-    pub fn outcomes(
-        &self,
-        now: Stamp,
-    ) -> impl Iterator<Item = (&Arc<str>, Outcome, Option<Heard>)> {
-        let judged = self.members.iter().filter(|(_, verdict)| !verdict.waits());
-        judged.map(move |(target, verdict)| {
-            (target, Outcome::judged(verdict.answer.clone(), now), verdict.heard)
-        })
-    }
-
-    /// All of them taken together, as a status. A late switch that was never beaten works no more than it fails.
-    pub fn status(&self) -> Status {
-        match &self.answer {
-            _ if self.paused.is_some() => Status::Paused,
-            Answer::Fail(_) => Status::Down,
-            Answer::Warn(_) => Status::Degraded,
-            Answer::Pass if self.waiting().next().is_none() => Status::Up,
-            Answer::Pass | Answer::Unknown(_) => Status::Unknown,
-        }
-    }
-}
-
-/// What a person should know beside the answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Note {
-    /// This watchpost did not look for this long, until the moment given.
-    Gap { seconds: u64, until: jiff::Timestamp },
-    /// The wall clock was set, this many seconds ahead or back.
-    ClockStepped { seconds: i64 },
-    /// At start, the wall clock was before what had been recorded: ages from before are unknown.
-    ClockUntrusted,
-    /// It failed this often lately.
-    Flapping { times: usize },
-    /// Alertmanager said `resolved` of these sources, and has not heard of them since.
-    Ended { sources: Vec<String> },
-    /// A Watchdog came that is nobody's.
-    Unlisted(Stranger),
-}
-
-impl std::fmt::Display for Note {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Gap { seconds, until } => {
-                write!(f, "this watchpost itself was suspended or stalled for {seconds} s, until {until}")
-            }
-            Self::ClockStepped { seconds } => {
-                write!(f, "this watchpost's wall clock was set by {seconds:+} s lately")
-            }
-            Self::ClockUntrusted => f.write_str(
-                "this watchpost started with a wall clock before its own records: ages are uncertain",
-            ),
-            Self::Flapping { times } => write!(f, "it failed {times} times lately"),
-            Self::Ended { sources } => write!(
-                f,
-                "Alertmanager said that the Watchdog of {} is over: Prometheus does not send it any more, or not to here",
-                sources.join(", ")
-            ),
-            Self::Unlisted(Stranger { label, value: Some(value) }) => {
-                write!(f, "a Watchdog with {label}={value:?} comes, which sources: does not list")
-            }
-            Self::Unlisted(Stranger { label, value: None }) => write!(
-                f,
-                "a Watchdog without the label {label} comes, and nobody knows whose: look at alert_relabel_configs and the rule"
-            ),
-        }
-    }
 }
 
 /// Which beat was taken by whom.
@@ -190,13 +71,6 @@ pub struct Switchboard {
     touched: BTreeSet<usize>,
     gap: Option<(At, Duration)>,
     step: Option<(At, SignedDuration)>,
-}
-
-/// What was kept, as it comes from the book.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Kept {
-    pub states: BTreeMap<String, DeadmanState>,
-    pub pauses: Pauses,
 }
 
 impl Switchboard {
@@ -693,32 +567,6 @@ fn keep_key(
 /// The name below a key, of what is pinged.
 fn slug_of(spec: &Spec) -> Option<Slug> {
     spec.watchdog.is_none().then(|| spec.slug()).flatten()
-}
-
-/// What was kept of a switch.
-struct Found {
-    state: DeadmanState,
-    /// Under another name or uuid: it is to be written down as it is called now.
-    is_elsewhere: bool,
-}
-
-/// What is kept of the switch with this uuid, under whatever name.
-fn of_uuid(states: &mut BTreeMap<String, DeadmanState>, spec: &Spec) -> Option<Found> {
-    let uuid = spec.uuid.map(PingId::text)?;
-    let is_it = |kept: &DeadmanState| kept.uuid.as_deref() == Some(uuid.as_str());
-    if states.get(&spec.name).is_some_and(is_it) {
-        let state = states.remove(&spec.name)?;
-        return Some(Found { state, is_elsewhere: false });
-    }
-    let name = states.iter().find(|(_, kept)| is_it(kept)).map(|(name, _)| name.clone())?;
-    states.remove(&name).map(|state| Found { state, is_elsewhere: true })
-}
-
-/// What is kept under this name, where no uuid says otherwise.
-fn of_name(states: &mut BTreeMap<String, DeadmanState>, spec: &Spec) -> Option<Found> {
-    let state = states.remove(&spec.name)?;
-    let is_elsewhere = state.uuid != spec.uuid.map(PingId::text);
-    Some(Found { state, is_elsewhere })
 }
 
 impl Kind {

@@ -39,7 +39,7 @@ impl Group {
     where
         I: IntoIterator<Item = (Arc<Check>, Status)>,
     {
-        let to = status_of(headcount, policy.min_up, self.status);
+        let to = headcount.status(policy.min_up, self.status);
         if to == self.status {
             return None;
         }
@@ -55,40 +55,6 @@ impl Group {
         self.status = to;
         self.since = now;
         Some(change)
-    }
-}
-
-/// Fewer than `min_up` up is down, all up is up, between is degraded; without `min_up`, none up is down.
-///
-/// Members that could not be asked count neither way: the answer is what holds whether they are up or not. Where that
-/// leaves two answers, trouble that is known is not hidden (degraded, or still down), and nothing is up on a guess.
-/// Paused members are left out; while there are some, no more is asked for than the others can give.
-pub fn status_of(headcount: Headcount, min_up: Option<usize>, before: Status) -> Status {
-    let active = headcount.active();
-    if active == 0 {
-        return if headcount.paused > 0 { Status::Paused } else { Status::Unknown };
-    }
-    let wanted = match min_up.unwrap_or(1) {
-        wanted if headcount.paused > 0 => wanted.min(active),
-        wanted => wanted,
-    };
-    let best = certain(headcount.up + headcount.unknown, headcount.degraded, active, wanted);
-    let worst = certain(headcount.up, headcount.degraded, active, wanted);
-    match (best, worst) {
-        (best, worst) if best == worst => best,
-        (Status::Up, _) => Status::Unknown,
-        _ if before == Status::Down => Status::Down,
-        _ => Status::Degraded,
-    }
-}
-
-fn certain(up: usize, degraded: usize, active: usize, wanted: usize) -> Status {
-    if up + degraded < wanted {
-        Status::Down
-    } else if up == active {
-        Status::Up
-    } else {
-        Status::Degraded
     }
 }
 
@@ -124,7 +90,7 @@ mod tests {
             '?' => Status::Unknown,
             _ => Status::Paused,
         });
-        status_of(statuses.collect(), min_up, before)
+        statuses.collect::<Headcount>().status(min_up, before)
     }
 
     #[test]

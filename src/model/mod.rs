@@ -33,7 +33,7 @@ pub use outcome::{Answer, Outcome, Unknown};
 pub use pattern::Pattern;
 pub use phase::Phase;
 pub use reason::Reason;
-pub use secret::{MASK, Secret};
+pub use secret::{MASK, Secret, shown_url};
 pub use stamp::Stamp;
 pub use status::{Change, GroupChange, Headcount, RunResult, Status};
 pub use target::{Authorization, Disabled, HeaderList, Overrides, Target, override_key};

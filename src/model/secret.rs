@@ -46,9 +46,54 @@ impl Serialize for Secret {
     }
 }
 
+/// A URL of ours as it may be shown: without name and password, and without the values of its query, since each may be a
+/// key. Whoever writes a path that is one has to know that it is shown. Any text may be given.
+pub fn shown_url(text: &str) -> String {
+    let (place, query) = match text.split_once('?') {
+        Some((place, query)) => (place, Some(query)),
+        None => (text, None),
+    };
+    let begins = place.find("://").map_or(0, |at| at + "://".len());
+    let (scheme, rest) = place.split_at(begins);
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let mut shown = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}{MASK}@{host}{path}"),
+        None => place.to_owned(),
+    };
+    for (index, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        shown.push(if index == 0 { '?' } else { '&' });
+        match pair.split_once('=') {
+            Some((name, value)) => {
+                shown.push_str(name);
+                shown.push('=');
+                shown.push_str(if value.is_empty() { "" } else { MASK });
+            }
+            // It may be the key itself.
+            None => shown.push_str(if pair.is_empty() { "" } else { MASK }),
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_a_key() {
+        for (url, shown) in [
+            ("https://a.example/x", "https://a.example/x"),
+            ("https://u:p@ss@a.example:8/x@y", "https://<secret>@a.example:8/x@y"),
+            ("https://token@a.example", "https://<secret>@a.example"),
+            ("u:p@a.example:25", "<secret>@a.example:25"),
+            ("http://a/x?t=abc&env=&b", "http://a/x?t=<secret>&env=&<secret>"),
+            ("http://a?t=a/b@c#d", "http://a?t=<secret>"),
+            ("${URL}?", "${URL}?"),
+            ("", ""),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
+    }
 
     #[test]
     fn no_way_of_printing_shows_it() {

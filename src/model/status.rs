@@ -122,6 +122,38 @@ impl Headcount {
         self.up + self.degraded
     }
 
+    /// What all of them together are: fewer than `min_up` up is down, all up is up, between is degraded; without `min_up`,
+    /// none up is down.
+    ///
+    /// Members that could not be asked count neither way: the answer is what holds whether they are up or not. Where that
+    /// leaves two answers, trouble that is known is not hidden (degraded, or still down), and nothing is up on a guess.
+    /// Paused members are left out; while there are some, no more is asked for than the others can give.
+    pub fn status(&self, min_up: Option<usize>, before: Status) -> Status {
+        let active = self.active();
+        if active == 0 {
+            return if self.paused > 0 { Status::Paused } else { Status::Unknown };
+        }
+        let wanted = match min_up.unwrap_or(1) {
+            wanted if self.paused > 0 => wanted.min(active),
+            wanted => wanted,
+        };
+        let certain = |up: usize| {
+            if up + self.degraded < wanted {
+                Status::Down
+            } else if up == active {
+                Status::Up
+            } else {
+                Status::Degraded
+            }
+        };
+        match (certain(self.up + self.unknown), certain(self.up)) {
+            (best, worst) if best == worst => best,
+            (Status::Up, _) => Status::Unknown,
+            _ if before == Status::Down => Status::Down,
+            _ => Status::Degraded,
+        }
+    }
+
     pub const fn add(&mut self, status: Status) {
         *self.slot(status) += 1;
     }

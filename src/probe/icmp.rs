@@ -123,8 +123,12 @@ impl Prober {
             round.requests.push(Request { sequence, sent: Instant::now(), took: None });
             match socket.send(sequence, &self.data, deadline).await {
                 Ok(Ok(())) => {}
+                Ok(Err(Answer::Unknown(ours))) => round.unasked(ours),
                 Ok(Err(answer)) => round.fail_last(answer),
-                Err(_) => return round,
+                Err(_) => {
+                    round.unasked(Unknown::Setup("a request could not be sent in time".into()));
+                    return round;
+                }
             }
             let until = if turn < self.count { deadline.at_most(interval) } else { deadline };
             self.listen(socket, until, turn == self.count, &mut round).await;
@@ -158,20 +162,32 @@ impl Prober {
         }
         report.set(&family::PROBE_ICMP_SENT, f64::from(round.sent()));
         report.set(&family::PROBE_ICMP_RECEIVED, f64::from(round.received()));
-        report.set(&family::PROBE_ICMP_LOSS_RATIO, round.loss());
+        if round.sent() > 0 {
+            report.set(&family::PROBE_ICMP_LOSS_RATIO, share(round.lost(), round.sent()));
+        }
         if let Some(jitter) = round.jitter() {
             report.set(&family::PROBE_ICMP_JITTER, jitter.as_secs_f64());
         }
     }
 
+    /// Requests that we could not send count neither way: the answer is what holds whether they would have been replied to
+    /// or not. Where that leaves two answers, we could not ask.
     fn judge(&self, round: Round, budget: Duration) -> Verdict {
-        let (sent, received) = (round.sent(), round.received());
-        let enough = received > 0 && self.max_loss.is_none_or(|max| round.loss() <= max);
-        if enough {
+        let (lost, received) = (round.lost(), round.received());
+        let unsent = u32::try_from(round.unsent.len()).unwrap_or(u32::MAX);
+        let all = round.sent().saturating_add(unsent);
+        let passes = |received: u32, lost: u32| {
+            received > 0 && self.max_loss.is_none_or(|max| share(lost, all) <= max)
+        };
+        if passes(received, lost.saturating_add(unsent)) {
             return Ok(());
         }
-        let silence = Fault::NoReply { sent: sent.saturating_sub(received), budget };
-        Err(round.trouble.unwrap_or_else(|| silence.into()))
+        if passes(received.saturating_add(unsent), lost)
+            && let Some(ours) = round.unsent.into_iter().next_back()
+        {
+            return Err(ours.into());
+        }
+        Err(round.trouble.unwrap_or_else(|| Fault::NoReply { sent: lost, budget }.into()))
     }
 }
 
@@ -219,6 +235,12 @@ struct Round {
     hop_limit: Option<u8>,
     /// The last trouble that somebody told of.
     trouble: Option<Answer>,
+    /// Why requests could not be sent, for reasons of our own. They are not among `requests`.
+    unsent: Vec<Unknown>,
+}
+
+fn share(part: u32, all: u32) -> f64 {
+    f64::from(part) / f64::from(all.max(1))
 }
 
 impl Round {
@@ -244,7 +266,13 @@ impl Round {
         }
     }
 
-    /// The last request could not be sent.
+    /// The last request was never made, and the target has no part in it.
+    fn unasked(&mut self, ours: Unknown) {
+        self.requests.pop();
+        self.unsent.push(ours);
+    }
+
+    /// The last request cannot reach the target.
     fn fail_last(&mut self, trouble: Answer) {
         if let Some(request) = self.requests.last_mut() {
             request.took = Some(Err(()));
@@ -269,8 +297,9 @@ impl Round {
         u32::try_from(self.times().count()).unwrap_or(u32::MAX)
     }
 
-    fn loss(&self) -> f64 {
-        f64::from(self.sent().saturating_sub(self.received())) / f64::from(self.sent().max(1))
+    /// Sent, and without a reply.
+    fn lost(&self) -> u32 {
+        self.sent().saturating_sub(self.received())
     }
 
     fn mean(&self) -> Duration {
@@ -309,7 +338,7 @@ mod tests {
     fn numbers_of_a_round() {
         let lossy = round(&[Some(10), None, Some(14), Some(8)]);
         assert_eq!((lossy.sent(), lossy.received()), (4, 3));
-        assert!((lossy.loss() - 0.25).abs() < 1e-9);
+        assert_eq!(lossy.lost(), 1);
         assert_eq!(lossy.jitter(), Some(Duration::from_millis(5)));
         assert_eq!(round(&[Some(3), None]).jitter(), None);
         assert_eq!(round(&[]).jitter(), None);
@@ -332,6 +361,35 @@ mod tests {
             if let Err(answer) = verdict {
                 assert_eq!(answer.reason(), Some("no_reply"));
             }
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_sent_is_no_loss() {
+        const REPLY: Option<u64> = Some(1);
+        let rows = [
+            // One reply is enough, and a request that was not made might have had it.
+            (None, &[REPLY, None, None][..], 1, None),
+            (None, &[None, None, None], 1, Some("no_descriptors")),
+            (None, &[], 4, Some("no_descriptors")),
+            (Some(0.5), &[REPLY, REPLY], 2, None),
+            (Some(0.25), &[REPLY, REPLY, REPLY], 1, None),
+            (Some(0.25), &[REPLY, REPLY], 2, Some("no_descriptors")),
+            (Some(0.25), &[REPLY, REPLY, None], 1, Some("no_descriptors")),
+            // Too many are lost, whatever would have become of the others.
+            (Some(0.25), &[REPLY, None, None], 1, Some("no_reply")),
+            (Some(0.25), &[None, None, None], 1, Some("no_reply")),
+        ];
+        for (max_loss, took, unsent, wanted) in rows {
+            let mut round = round(took);
+            for _ in 0..unsent {
+                round.requests.push(Request { sequence: 99, sent: Instant::now(), took: None });
+                round.unasked(Unknown::NoDescriptors);
+            }
+            assert_eq!(round.sent() as usize, took.len());
+            let verdict = prober(max_loss).judge(round, Duration::from_secs(5));
+            let reason = verdict.as_ref().err().and_then(Answer::reason);
+            assert_eq!(reason, wanted, "{max_loss:?} {took:?} {unsent}");
         }
     }
 

@@ -79,6 +79,10 @@ impl Source {
         }
     }
 
+    fn asks(&self, remote: &Remote) -> bool {
+        matches!(self, Self::Remote(source) if source.asks(remote))
+    }
+
     fn held(&self) -> &Held {
         match self {
             Self::Files(source) => source.held(),
@@ -125,6 +129,10 @@ impl Discovery {
     /// lists. Later sources of the same probe are added to it.
     pub fn configure(&mut self, all: Vec<Sources>, now: Stamp) -> Snapshot {
         let mut before = std::mem::take(&mut self.probes);
+        let keys_before: Vec<(Arc<str>, Key)> = before
+            .iter()
+            .flat_map(|(name, probe)| probe.sources.keys().map(|key| (name.clone(), key.clone())))
+            .collect();
         for sources in all {
             let old = before.get_mut(&sources.probe);
             let probe = self.probes.entry(sources.probe).or_default();
@@ -133,23 +141,29 @@ impl Discovery {
             if let Some((_, files)) = &mut old {
                 probe.files.append(files);
             }
-            let mut known = |key: &Key| old.as_mut().and_then(|(sources, _)| sources.remove(key));
             for config in &sources.files {
                 for pattern in &config.files {
                     let key = (FILE, pattern.to_string());
-                    let before = known(&key);
+                    let before = old.as_mut().and_then(|(sources, _)| sources.remove(&key));
                     probe.add_files(key, before, pattern, config.refresh_interval.get());
                 }
             }
             if let Some(network) = &self.network {
-                for remote in sources.remotes {
-                    let key = probe.key_of(&remote);
-                    let before = known(&key);
-                    probe.add_remote(key, before, remote, network);
+                for remote in &sources.remotes {
+                    let key = probe.key_of(remote);
+                    let before = old
+                        .as_mut()
+                        .and_then(|(old, _)| known(old, &key, remote, &sources.remotes));
+                    probe.add_remote(key, before, remote.clone(), network);
                 }
             }
         }
         self.wait_for_answers();
+        for (name, key) in keys_before {
+            if !self.probes.get(&name).is_some_and(|probe| probe.sources.contains_key(&key)) {
+                self.meters.forget(&name, std::iter::once(&key), &BTreeSet::new());
+            }
+        }
         for (name, gone) in before {
             self.meters.forget(&name, gone.sources.keys(), &gone.files);
             if !self.probes.contains_key(&name) {
@@ -253,7 +267,7 @@ impl Probe {
         self.sources.entry(key).or_insert(Source::Files(source));
     }
 
-    /// Two sources may differ in nothing that their names tell, such as the port of a name's addresses.
+    /// Two sources may differ in nothing that their names tell, such as the port of a name's addresses, or a key in a URL.
     fn key_of(&self, remote: &Remote) -> Key {
         let name = remote.name();
         let numbered = (2..).map(|number| format!("{name} #{number}"));
@@ -301,6 +315,20 @@ impl Probe {
         }
         (merged, duplicates)
     }
+}
+
+/// What a source was before: the very same one, whichever number it had among those of its name; or else whoever had its
+/// place and is not wanted elsewhere.
+fn known(
+    old: &mut BTreeMap<Key, Source>,
+    key: &Key,
+    remote: &Remote,
+    wanted: &[Remote],
+) -> Option<Source> {
+    let same = old.iter().find(|(_, source)| source.asks(remote)).map(|(key, _)| key.clone());
+    let free = |source: &&Source| !wanted.iter().any(|other| source.asks(other));
+    let taken = same.or_else(|| old.get(key).filter(free).map(|_| key.clone()))?;
+    old.remove(&taken)
 }
 
 /// Handles of the discovery's own metrics.

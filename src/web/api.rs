@@ -2,30 +2,34 @@
 //!
 //! Times are RFC 3339, durations seconds. A value that is not known is `null`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Site;
 use super::beats::{self, DeadmanJson};
 use super::notices::Notices;
+use super::{NoFilter, Site, plain_error};
 use crate::board::{Cell, News, Run};
 use crate::clock;
 use crate::deadman::Planned;
 use crate::model::{Headcount, Outcome, RunResult, Stamp, Status, Unknown, View};
 
-/// What `/api/v1/status` may be asked for.
+/// What `/api/v1/status` may be asked for. Whoever mistypes a word must not read an empty list as good news, nor a full one
+/// as what was asked for.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     /// Only the checks of this probe.
     probe: Option<String>,
-    /// Only checks with this status: `up`, `degraded`, `down`, `unknown` or `paused`.
-    status: Option<String>,
+    /// Only checks with this status.
+    status: Option<Status>,
 }
 
 /// `/api/v1/status`.
@@ -114,23 +118,37 @@ struct RunJson {
 pub(super) async fn status(
     State(site): State<Arc<Site>>,
     Query(filter): Query<Filter>,
-) -> Json<Answer> {
+) -> Result<Json<Answer>, Response> {
     let now = clock::now();
     let index = site.board.snapshot();
+    // While it starts, nobody knows which there will be.
+    if let Some(name) = &filter.probe
+        && site.is_ready()
+        && !index.groups().iter().any(|group| *group.load().policy.name == **name)
+    {
+        return Err(plain_error(StatusCode::NOT_FOUND, &format!("there is no probe {name:?}")));
+    }
     let about = site.about.load();
     let wanted = |name: &str| filter.probe.as_deref().is_none_or(|probe| probe == name);
+    let mut members: HashMap<Arc<str>, Headcount> = HashMap::new();
+    for view in index.cells().iter().map(|cell| cell.load()) {
+        members.entry(Arc::clone(&view.check.policy.name)).or_default().add(view.status_at(now));
+    }
     let probes = index
         .groups()
         .iter()
         .map(|group| group.load())
         .filter(|view| wanted(&view.policy.name))
-        .map(|view| ProbeJson {
-            name: Arc::clone(&view.policy.name),
-            module: Arc::clone(&view.policy.module),
-            status: view.status,
-            since: view.since.wall,
-            min_up: view.policy.min_up,
-            targets: view.headcount,
+        .map(|view| {
+            let targets = members.get(&view.policy.name).copied().unwrap_or_default();
+            ProbeJson {
+                name: Arc::clone(&view.policy.name),
+                module: Arc::clone(&view.policy.module),
+                status: view.status_among(targets),
+                since: view.since.wall,
+                min_up: view.policy.min_up,
+                targets,
+            }
         })
         .collect();
     let checks = index
@@ -138,13 +156,11 @@ pub(super) async fn status(
         .iter()
         .map(|cell| (cell, cell.load()))
         .filter(|(_, view)| wanted(&view.check.policy.name))
-        .filter(|(_, view)| {
-            filter.status.as_deref().is_none_or(|status| view.status_at(now).label() == status)
-        })
+        .filter(|(_, view)| filter.status.is_none_or(|status| view.status_at(now) == status))
         .map(|(cell, view)| check(cell, &view, now))
         .collect();
     let beats = site.beats();
-    Json(Answer {
+    Ok(Json(Answer {
         watchpost: about.id.clone(),
         region: about.region.clone(),
         now: now.wall,
@@ -156,7 +172,7 @@ pub(super) async fn status(
         pauses: beats.as_deref().map(|it| it.board().planned(now)).unwrap_or_default(),
         heartbeats: site.heartbeats(),
         notifications: site.book().map(|book| Notices::of(&book)),
-    })
+    }))
 }
 
 fn check(cell: &Cell, view: &View, now: Stamp) -> CheckJson {
@@ -238,7 +254,10 @@ pub(super) struct ChangeJson {
     detail: Option<String>,
 }
 
-pub(super) async fn changes(State(site): State<Arc<Site>>) -> Json<Vec<ChangeJson>> {
+pub(super) async fn changes(
+    State(site): State<Arc<Site>>,
+    Query(NoFilter {}): Query<NoFilter>,
+) -> Json<Vec<ChangeJson>> {
     Json(site.board.changes().iter().map(|news| change(news)).collect())
 }
 

@@ -223,6 +223,11 @@ pub fn router(site: Arc<Site>) -> Router {
         .with_state(site)
 }
 
+/// The parameters of what takes none: who asks for a part is not to take all of it for that.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoFilter {}
+
 /// What is said when a request cannot be served: one line that no browser takes for anything else.
 fn plain_error(status: StatusCode, text: &str) -> Response {
     let kind = [

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Site;
 use super::escape::Escaped;
+use super::{NoFilter, Site};
 use crate::book::{Book, Episode, EpisodeState, Outbox, ReceiverState};
 
 /// Rows of a list that the page shows; the rest is counted.
@@ -134,7 +134,10 @@ impl From<ReceiverState> for ReceiverJson {
 }
 
 /// 503 while there is no book: before the start is complete, and on all shards but the first.
-pub(super) async fn show(State(site): State<Arc<Site>>) -> Response {
+pub(super) async fn show(
+    State(site): State<Arc<Site>>,
+    Query(NoFilter {}): Query<NoFilter>,
+) -> Response {
     match site.book() {
         Some(book) => Json(Notices::of(&book)).into_response(),
         None => {

@@ -51,6 +51,13 @@ struct Row<'a> {
     status: Status,
 }
 
+/// One probe with its rows, and the status that goes with them.
+struct Section<'a> {
+    group: Arc<GroupView>,
+    status: Status,
+    rows: Vec<&'a Row<'a>>,
+}
+
 impl Page<'_> {
     fn render(&self) -> String {
         let mut html = String::with_capacity(16 << 10);
@@ -65,18 +72,25 @@ impl Page<'_> {
         if let Some(book) = self.site.book() {
             notices::section(&mut html, &book);
         }
-        let mut groups: Vec<Arc<GroupView>> =
-            self.index.groups().iter().map(|g| g.load()).collect();
-        groups.sort_by_key(|group| (severity(group.status), Arc::clone(&group.policy.name)));
-        let (groups, empty): (Vec<_>, Vec<_>) =
+        let groups: Vec<Arc<GroupView>> = self.index.groups().iter().map(|g| g.load()).collect();
+        let (groups, mut empty): (Vec<_>, Vec<_>) =
             groups.into_iter().partition(|group| !group.members.is_empty());
+        empty.sort_by(|a, b| a.policy.name.cmp(&b.policy.name));
         let mut members: HashMap<&str, Vec<&Row<'_>>> = HashMap::new();
         for row in &rows {
             members.entry(&row.view.check.policy.name).or_default().push(row);
         }
-        for group in groups {
-            let members = members.remove(&*group.policy.name).unwrap_or_default();
-            self.group(&mut html, &group, members);
+        let mut groups: Vec<Section<'_>> = groups
+            .into_iter()
+            .map(|group| {
+                let rows = members.remove(&*group.policy.name).unwrap_or_default();
+                let status = group.status_among(rows.iter().map(|row| row.status).collect());
+                Section { group, status, rows }
+            })
+            .collect();
+        groups.sort_by_key(|it| (severity(it.status), Arc::clone(&it.group.policy.name)));
+        for section in groups {
+            self.group(&mut html, section);
         }
         waiting(&mut html, &empty);
         super::logs::section(&mut html, self.site);
@@ -175,13 +189,14 @@ impl Page<'_> {
         silent > SCRAPE_SILENCE
     }
 
-    fn group(&self, html: &mut String, group: &GroupView, mut rows: Vec<&Row<'_>>) {
+    fn group(&self, html: &mut String, section: Section<'_>) {
+        let Section { group, status, mut rows } = section;
         rows.sort_by(|a, b| {
             let order = severity(a.status).cmp(&severity(b.status));
             order.then_with(|| a.view.check.target.address.cmp(&b.view.check.target.address))
         });
         let policy = &group.policy;
-        let status = group.status.label();
+        let status = status.label();
         write!(
             html,
             "<section><h2><span class=\"pill {status}\">{status}</span> {} \

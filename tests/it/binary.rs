@@ -48,6 +48,26 @@ async fn results_are_on_the_page_in_metrics_and_in_the_api() {
     assert_eq!(status["checks"].as_array().unwrap().len(), 1);
     assert_eq!(status["checks"][0]["reason"], "connect_refused");
     assert_eq!(status["checks"][0]["phase"], "connect");
+    // A word that nobody knows is not answered with a list that says that all is well.
+    for (query, wanted, said) in [
+        (
+            "status?status=nonsense",
+            400,
+            "expected one of `up`, `degraded`, `down`, `unknown`, `paused`",
+        ),
+        ("status?status=", 400, "expected one of"),
+        ("status?state=down", 400, "expected `probe` or `status`"),
+        ("status?probe=nonsense", 404, "there is no probe \"nonsense\""),
+        ("changes?status=down", 400, "unknown field `status`"),
+        ("pauses?probe=ports", 400, "unknown field `probe`"),
+        ("deadman?name=x", 400, "unknown field `name`"),
+        ("notifications?receiver=x", 400, "unknown field `receiver`"),
+        ("status?probe=ports&status=down", 200, "connect_refused"),
+    ] {
+        let (code, text) = get(&watchpost.url(&format!("/api/v1/{query}"))).await;
+        assert_eq!(code, wanted, "{query}: {text}");
+        assert!(text.contains(said), "{query}: {text}");
+    }
     let (_, changes) = get(&watchpost.url("/api/v1/changes")).await;
     assert!(changes.contains("\"to\":\"down\""), "{changes}");
     assert!(watchpost.log().contains("status changed"), "{}", watchpost.log());
@@ -215,6 +235,21 @@ fn check_config_says_everything_at_once() {
     let first = output.lines().next().unwrap();
     for section in ["probes", "reference", "receivers", "dead man's switches", "1 heartbeat"] {
         assert!(first.contains(section), "{section}: {first}");
+    }
+    // What it is to be run with changes whether it is run at all.
+    let reference = "tests/cases/config/good/reference.yml";
+    let refusal = "deadman and heartbeats need --storage.path";
+    for (flags, refused) in [
+        (&[][..], true),
+        (&["--storage.path=/var/lib/watchpost"], false),
+        (&["--shard=1/2"], true),
+        (&["--shard=2/2"], false),
+    ] {
+        let (code, output, errors) = run(&[&["check-config", reference], flags].concat());
+        assert_eq!((code, output.contains(refusal)), (0, refused), "{flags:?} {output}{errors}");
+        let file = format!("--config.file={reference}");
+        let (code, _, errors) = run(&[&["--config.check", &*file], flags].concat());
+        assert_eq!((code, errors.contains(refusal)), (i32::from(refused), refused), "{flags:?}");
     }
     let (code, ..) = run(&["--config.check", "--config.file=/nonexistent.yml"]);
     assert_eq!(code, 1);

@@ -190,6 +190,35 @@ async fn a_service_says_what_is_there() {
     assert_eq!(service.web.requests().len(), asked, "nobody asks any more");
 }
 
+/// Two sources that differ in nothing but a key in their URLs stay two, by number; and each keeps its own list when the
+/// other goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_a_url_is_not_shown() {
+    let answers = |request: &str| {
+        let name = if request.contains("token=hunter1") { "one:1" } else { "two:1" };
+        as_json(&json!([{ "targets": [name] }]))
+    };
+    let web = Web::new(answers).await;
+    let spec = |token: &str| {
+        let url = web.url(&format!("/sd?token={token}"));
+        remotes("http", json!({"url": url, "refresh_interval": "1h"}))
+    };
+    let mut estate = Estate::plain();
+    let both = spec("hunter1").into_iter().chain(spec("hunter2"));
+    assert_eq!(estate.configure(both), ["fixed:1", "one:1", "two:1"]);
+    let page =
+        |estate: &Estate| TextEncoder::new().encode_to_string(&estate.registry.gather()).unwrap();
+    let named = |label: &str| format!("source=\"{}{label}\"", web.url("/sd?token=<secret>"));
+    let shown = page(&estate);
+    assert!(shown.contains(&named("")) && shown.contains(&named(" #2")), "{shown}");
+    assert!(!shown.contains("hunter"), "{shown}");
+    let asked = web.requests().len();
+    assert_eq!(estate.configure(spec("hunter2")), ["fixed:1", "two:1"]);
+    assert_eq!(web.requests().len(), asked, "it is the same source, asked once an hour");
+    let shown = page(&estate);
+    assert!(shown.contains(&named("")) && !shown.contains("#2"), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_service_cannot_say_keeps_the_last_good_list() {
     let good = json!([{"targets": ["a:1"]}]);

@@ -132,3 +132,59 @@ async fn clients_show_certificates_and_the_server_takes_new_ones() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+/// Certificate, key and client CA are renewed one after the other: nobody is turned away in between.
+#[tokio::test]
+async fn the_last_pair_that_fitted_serves_until_the_next_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, second) = (Authority::root("one"), Authority::root("two"));
+    write_server(folder.path(), &root, "localhost");
+    std::fs::write(folder.path().join("ca.pem"), root.pem()).unwrap();
+    let web = "tls_server_config: { cert_file: cert.pem, key_file: key.pem, client_ca_file: ca.pem, \
+               client_auth_type: VerifyClientCertIfGiven }\n";
+    let watchpost = start(folder.path(), web);
+    let port = watchpost.address.rsplit_once(':').unwrap().1;
+    let url = format!("https://localhost:{port}/-/healthy");
+    let warnings = || watchpost.log().matches("the last ones that did stay in use").count();
+    let old = client(&root, None);
+    let served = async || old.get(&url).send().await.map(|answer| answer.status().as_u16());
+    let until_warned = async |times| {
+        let end = Instant::now() + PATIENCE;
+        while warnings() < times {
+            assert_eq!(served().await.unwrap(), 200, "{}", watchpost.log());
+            assert!(Instant::now() < end, "{}", watchpost.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // The certificate alone is new.
+    let key = std::fs::read(folder.path().join("key.pem")).unwrap();
+    write_server(folder.path(), &second, "localhost");
+    let new_key = std::fs::read(folder.path().join("key.pem")).unwrap();
+    std::fs::write(folder.path().join("key.pem"), key).unwrap();
+    until_warned(1).await;
+    // It is looked at again and again, and said once.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(served().await.unwrap(), 200);
+    assert_eq!(warnings(), 1, "{}", watchpost.log());
+    // The client CA is being written.
+    std::fs::write(folder.path().join("ca.pem"), "").unwrap();
+    until_warned(2).await;
+    std::fs::write(folder.path().join("ca.pem"), second.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), new_key).unwrap();
+    let new = client(&second, None);
+    let end = Instant::now() + PATIENCE;
+    while new.get(&url).send().await.is_err() {
+        assert!(Instant::now() < end, "{}", watchpost.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(served().await.is_err(), "the old certificate is not shown any more");
+    // What is asked for otherwise is never served with what was there before.
+    let strict = web.replace("VerifyClientCertIfGiven", "RequireAndVerifyClientCert");
+    std::fs::write(folder.path().join("ca.pem"), "").unwrap();
+    std::fs::write(folder.path().join("web.yml"), strict).unwrap();
+    let end = Instant::now() + PATIENCE;
+    while new.get(&url).send().await.is_ok() {
+        assert!(Instant::now() < end, "{}", watchpost.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

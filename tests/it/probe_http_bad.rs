@@ -85,6 +85,29 @@ async fn another_protocol_answers() {
     assert!(ask(&peer).await.answer.to_string().contains("SSH-2.0-OpenSSH_9.2"));
 }
 
+/// What comes in pieces is judged by all of them.
+#[tokio::test]
+async fn a_beginning_in_pieces_is_read_as_a_whole() {
+    async fn said(pieces: &'static [&'static str]) -> Outcome {
+        let peer = after_request(move |mut stream| async move {
+            stream.set_nodelay(true).unwrap();
+            for piece in pieces {
+                stream.write_all(piece.as_bytes()).await.ok();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        ask(&peer).await
+    }
+    let outcome = said(&["HT"]).await;
+    assert_eq!(reason(&outcome), "connection_closed");
+    assert_eq!(outcome.answer.to_string(), "the connection was closed after 2 bytes");
+    let outcome = said(&["HT", "TP/1.1 200 OK\r\nX-"]).await;
+    assert_eq!(reason(&outcome), "connection_closed", "{}", outcome.answer);
+    let outcome = said(&["H", "TML/1.1 200 OK\r\n\r\n"]).await;
+    assert!(outcome.answer.to_string().starts_with("unexpected answer: \"H"), "{}", outcome.answer);
+}
+
 #[tokio::test]
 async fn the_head_stops_or_never_ends() {
     let peer = after_request(|mut stream| async move {

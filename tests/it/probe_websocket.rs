@@ -165,6 +165,21 @@ async fn messages_that_are_too_large_or_broken_end_the_run() {
     })
     .await;
     assert_eq!(reason(&probe(spec(), url(&gone)).await), "connection_closed");
+    // What came is counted: the head of the switch, and half a frame.
+    let half = Peer::new(|stream| async move {
+        if let Some(socket) = accept(stream, &Requests::default()).await {
+            let mut stream = socket.into_inner();
+            stream.write_all(b"\x81\x64half of what was promised").await.ok();
+        }
+    })
+    .await;
+    let outcome = probe(spec(), url(&half)).await;
+    assert_eq!(reason(&outcome), "connection_closed");
+    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\n\
+                Connection: keep-alive, Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let came = head.len() + 2 + "half of what was promised".len();
+    let text = outcome.answer.to_string();
+    assert_eq!(text, format!("the connection was closed after {came} bytes"));
 }
 
 #[tokio::test]

@@ -5,11 +5,22 @@ use std::fmt::Write;
 use super::SECRET;
 use super::scalar::{Resolved, Scalar, Style};
 use super::tree::{Entry, Kind, Node};
+use crate::model::shown_url;
 
-/// Block style, two spaces, `${NAME}` instead of its value, [`SECRET`] where `is_secret` says so of
-/// the keys that lead to a value (lists add nothing to the path). Aliases are written out.
-pub fn dump(node: &Node, is_secret: &dyn Fn(&[&str]) -> bool) -> String {
-    let mut printer = Printer { out: String::new(), is_secret };
+/// How much of a value is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    AsWritten,
+    /// As [`shown_url`] leaves it.
+    Url,
+    /// [`SECRET`] and nothing else.
+    Secret,
+}
+
+/// Block style, two spaces, `${NAME}` instead of its value, and of each value what `sight` grants by
+/// the keys that lead to it (lists add nothing to the path). Aliases are written out.
+pub fn dump(node: &Node, sight: &dyn Fn(&[&str]) -> Sight) -> String {
+    let mut printer = Printer { out: String::new(), sight };
     let mut path = Vec::new();
     match &node.kind {
         Kind::Scalar(_) => {
@@ -34,7 +45,7 @@ const MAX_SIMPLE_KEY: usize = 200;
 
 struct Printer<'a> {
     out: String,
-    is_secret: &'a dyn Fn(&[&str]) -> bool,
+    sight: &'a dyn Fn(&[&str]) -> Sight,
 }
 
 impl Printer<'_> {
@@ -76,7 +87,7 @@ impl Printer<'_> {
             let _infallible = write!(self.out, "{key}:");
         }
         path.push(entry.name());
-        if !entry.value.is_null() && (entry.value.secret || (self.is_secret)(path)) {
+        if !entry.value.is_null() && (entry.value.secret || (self.sight)(path) == Sight::Secret) {
             let _infallible = writeln!(self.out, " {SECRET}");
         } else {
             self.value(&entry.value, indent + 2, path);
@@ -91,6 +102,11 @@ impl Printer<'_> {
             _ if node.secret && !node.is_null() => self.word(SECRET),
             Kind::Sequence(_) if empty => self.word("[]"),
             Kind::Mapping(_) if empty => self.word("{}"),
+            Kind::Scalar(scalar) if (self.sight)(path) == Sight::Url => {
+                let url = shown_url(scalar.raw());
+                let shown = Scalar { raw: Some(url.into()), ..scalar.clone() };
+                self.word(&one_line(&shown));
+            }
             Kind::Scalar(scalar) if literal(scalar) => self.literal(scalar.raw(), indent),
             Kind::Scalar(scalar) => self.word(&one_line(scalar)),
             _ => {

@@ -6,7 +6,7 @@ use serde::de::{self, Expected, Unexpected};
 
 use super::problem::{Problem, quoted};
 use super::scalar::Style;
-use super::source::Position;
+use super::source::{Position, without_userinfo};
 use super::suggest;
 use super::tree::{Kind, Node};
 use super::{HINT, SECRET};
@@ -137,7 +137,7 @@ pub(super) fn found(node: &Node) -> String {
         Kind::Mapping(_) => "a mapping".into(),
         Kind::Scalar(_) if node.is_null() => "nothing".into(),
         Kind::Scalar(_) if node.is_secret() => SECRET.into(),
-        Kind::Scalar(scalar) => quoted(scalar.raw()),
+        Kind::Scalar(scalar) => quoted(&without_userinfo(scalar.raw())),
     }
 }
 
@@ -152,10 +152,11 @@ fn shielded(message: &str, node: &Node) -> String {
     let Some(scalar) = node.scalar() else {
         return message;
     };
+    let bare = without_userinfo(scalar.raw());
     let stand_in = match &scalar.raw {
         _ if node.is_secret() => SECRET,
-        Some(raw) => raw,
-        None => return message,
+        None if bare == *scalar.text => return message,
+        _ => &bare,
     };
     let escaped: String = scalar.text.escape_debug().collect();
     let spellings = [escaped.as_str(), &*scalar.text, scalar.text.trim()];

@@ -23,7 +23,7 @@ mod value;
 mod tests;
 
 pub use decode::{Named, decode, decode_list, decode_map};
-pub use dump::dump;
+pub use dump::{Sight, dump};
 pub use parse::{MAX_ALIAS_NODES, MAX_DEPTH, MAX_NODES, parse};
 pub use problem::{MAX_SHOWN, Problem, Problems, Severity};
 pub use scalar::{Scalar, Style};

@@ -143,15 +143,7 @@ impl Source {
     pub(super) fn shown_line(&self, number: usize) -> String {
         let line: Vec<char> = self.line(number).chars().collect();
         let cuts = self.cuts(number, line.len());
-        let mut shown = String::new();
-        for (index, letter) in line.iter().enumerate() {
-            match cuts.iter().find(|(from, to)| (*from..*to).contains(&index)) {
-                Some((from, _)) if *from == index => shown.push_str(SECRET),
-                Some(_) => {}
-                None => shown.push(printable(*letter)),
-            }
-        }
-        shown
+        without(&line, &cuts, printable)
     }
 
     /// Disjoint stretches of the line to leave out, as character offsets.
@@ -162,6 +154,7 @@ impl Source {
         let extents = self.secrets.get().map(Vec::as_slice).unwrap_or_default();
         let mut cuts: Vec<(usize, usize)> =
             extents.iter().filter_map(|extent| extent.on_line(number, length)).collect();
+        cuts.extend(userinfos(self.line(number)));
         cuts.sort_unstable();
         cuts.dedup_by(|later, earlier| {
             let overlap = later.0 <= earlier.1;
@@ -211,6 +204,38 @@ impl Source {
         }
         None
     }
+}
+
+/// Letters with [`SECRET`] in the place of each cut.
+fn without(line: &[char], cuts: &[(usize, usize)], show: impl Fn(char) -> char) -> String {
+    let mut shown = String::new();
+    for (index, letter) in line.iter().enumerate() {
+        match cuts.iter().find(|(from, to)| (*from..*to).contains(&index)) {
+            Some((from, _)) if *from == index => shown.push_str(SECRET),
+            Some(_) => {}
+            None => shown.push(show(*letter)),
+        }
+    }
+    shown
+}
+
+/// A text without the names and passwords in its URLs.
+pub(super) fn without_userinfo(text: &str) -> String {
+    let cuts: Vec<_> = userinfos(text).collect();
+    let letters: Vec<char> = text.chars().collect();
+    without(&letters, &cuts, |letter| letter)
+}
+
+/// Where names and passwords stand in the URLs of a line, as character offsets.
+fn userinfos(line: &str) -> impl Iterator<Item = (usize, usize)> {
+    line.match_indices("://").filter_map(move |(at, mark)| {
+        let (before, rest) = line.split_at_checked(at + mark.len())?;
+        let ends = |letter: char| letter.is_whitespace() || "/?#,'\"".contains(letter);
+        let authority = rest.split(ends).next()?;
+        let (userinfo, _) = authority.rsplit_once('@')?;
+        let from = before.chars().count();
+        Some((from, from + userinfo.chars().count()))
+    })
 }
 
 /// How many lines a parent may be above its value for the textual search.

@@ -25,9 +25,9 @@ pub(super) fn head_failed(
     if let Some(fault) = seen.alert() {
         return fault.into();
     }
-    let as_agreed = protocol == Protocol::Http2 && begins_http2(seen.beginning());
-    if !seen.beginning().is_empty() && !as_agreed && !is_http2(error) {
-        return greeting(seen.beginning()).into();
+    let as_agreed = |beginning: &[u8]| protocol == Protocol::Http2 && begins_http2(beginning);
+    if let Some(beginning) = seen.beginning().filter(|it| !as_agreed(it) && !is_http2(error)) {
+        return greeting(&beginning).into();
     }
     if error.is_parse_too_large() {
         return Fault::ProtocolError { detail: "the head of the answer is too large".into() }
@@ -67,11 +67,11 @@ pub(super) fn head_timed_out(seen: &Seen, head_began: bool, budget: Duration) ->
     if !head_began {
         return Fault::NoResponse { budget }.into();
     }
-    if seen.beginning().is_empty() {
-        let detail = format!("the head of the answer stopped after {} bytes", seen.received());
-        return Fault::ProtocolError { detail: detail.into() }.into();
+    if let Some(beginning) = seen.beginning() {
+        return greeting(&beginning).into();
     }
-    greeting(seen.beginning()).into()
+    let detail = format!("the head of the answer stopped after {} bytes", seen.received());
+    Fault::ProtocolError { detail: detail.into() }.into()
 }
 
 /// The body broke off or is malformed.

@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::rt;
@@ -18,12 +18,15 @@ use crate::net::tls::{self, Shown};
 
 /// How much of the beginning is kept, for the text of a fault.
 const KEPT_BYTES: usize = 80;
+/// How an answer of HTTP/1 begins.
+const HTTP: &[u8] = b"HTTP/";
 
 /// What has arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     received: AtomicU64,
-    beginning: OnceLock<Box<[u8]>>,
+    /// Empty where the first piece says that it is HTTP, which is nearly always.
+    beginning: Mutex<Vec<u8>>,
     alert: OnceLock<Fault>,
 }
 
@@ -32,8 +35,11 @@ impl Seen {
         self.received.load(Ordering::Relaxed)
     }
 
-    pub(super) fn beginning(&self) -> &[u8] {
-        self.beginning.get().map_or(&[], |kept| kept)
+    /// How what came begins, where that is not how HTTP/1 does. It may come in pieces of any length: `HT` and no more may
+    /// have become HTTP.
+    pub(super) fn beginning(&self) -> Option<Vec<u8>> {
+        let kept = self.beginning.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (!HTTP.starts_with(&kept) && !kept.starts_with(HTTP)).then_some(kept)
     }
 
     /// What TLS said instead of an answer. HTTP/2's library keeps it to itself.
@@ -55,10 +61,16 @@ impl Seen {
         if bytes.is_empty() {
             return;
         }
-        if self.received() == 0 && !bytes.starts_with(b"HTTP/") {
-            self.beginning.get_or_init(|| bytes.iter().copied().take(KEPT_BYTES).collect());
+        let before = self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if before >= KEPT_BYTES as u64 || (before == 0 && bytes.starts_with(HTTP)) {
+            return;
         }
-        self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let mut kept = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        // What comes behind a first piece that was HTTP is no beginning.
+        if before == kept.len() as u64 {
+            let room = KEPT_BYTES - kept.len();
+            kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
     }
 }
 
@@ -142,5 +154,37 @@ impl rt::Write for Tap {
         let this = self.get_mut();
         let written = Pin::new(&mut this.wire).poll_write_vectored(cx, bufs);
         this.watched(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_may_come_in_pieces() {
+        let rows: [(&[&str], Option<&str>); 8] = [
+            (&[], None),
+            (&["HT"], None),
+            (&["HT", "TP/1.1 200 OK"], None),
+            (&["HTTP/1.1 200 OK\r\n", "X: y"], None),
+            (&["HT", "ML"], Some("HTML")),
+            (&["S", "SH-2.0-x\r\n"], Some("SSH-2.0-x\r\n")),
+            (&["HTTQ/1.1 200 OK"], Some("HTTQ/1.1 200 OK")),
+            (&["http/1.1 200 OK"], Some("http/1.1 200 OK")),
+        ];
+        for (pieces, wanted) in rows {
+            let seen = Seen::default();
+            for piece in pieces {
+                seen.note(piece.as_bytes());
+            }
+            let wanted = wanted.map(|text| text.as_bytes().to_vec());
+            assert_eq!(seen.beginning(), wanted, "{pieces:?}");
+        }
+        let seen = Seen::default();
+        for _ in 0..3 {
+            seen.note(&[b'x'; 60]);
+        }
+        assert_eq!((seen.beginning().unwrap().len(), seen.received()), (KEPT_BYTES, 180));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::exchange::Outlet;
 use super::{Delivery, Sent};
-use crate::model::{Labels, Mistakes, Stamp};
+use crate::model::{Labels, Mistakes, Stamp, shown_url};
 use crate::notify::episode::Rule;
 use crate::notify::message::Message;
 
@@ -58,7 +58,11 @@ impl Receiver {
         for (index, url) in spec.urls.iter().enumerate() {
             if url::Url::parse(url).is_err() {
                 let hint = "write http://host:9093";
-                mistakes.error(&format!("urls.{index}"), format!("{url:?} is not a URL"), hint);
+                mistakes.error(
+                    &format!("urls.{index}"),
+                    format!("{:?} is not a URL", shown_url(url)),
+                    hint,
+                );
             }
         }
         let urls = spec.urls.iter();
@@ -73,8 +77,10 @@ impl Receiver {
         if failures.is_empty() {
             return Sent::delivered();
         }
-        let whys: Vec<_> =
-            failures.iter().map(|(url, sent)| format!("{}: {}", shown(url), sent.why())).collect();
+        let whys: Vec<_> = failures
+            .iter()
+            .map(|(url, sent)| format!("{}: {}", shown_url(url), sent.why()))
+            .collect();
         let whys = whys.join("; ");
         if failures.len() < self.urls.len() {
             return Sent::Delivered { route: None, partly: Some(whys) };
@@ -125,13 +131,6 @@ fn ends(message: &Message, now: Stamp) -> jiff::Timestamp {
     if message.is_over() { message.at.min(now.wall) } else { now.plus(ENDS_AFTER).wall }
 }
 
-/// A replica without the password that its URL may hold.
-fn shown(url: &str) -> String {
-    let Ok(mut url) = url::Url::parse(url) else { return "an Alertmanager".to_owned() };
-    let is_bare = url.set_username("").is_ok() && url.set_password(None).is_ok();
-    if is_bare { url.to_string() } else { "an Alertmanager".to_owned() }
-}
-
 async fn post<'a>(
     outlet: &Outlet,
     url: &'a str,
@@ -143,16 +142,5 @@ async fn post<'a>(
         Ok(reply) if reply.status == 200 => Ok(()),
         Ok(reply) => Err((url, reply.failure())),
         Err(sent) => Err((url, sent)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_password_in_a_url_is_not_shown() {
-        let text = shown("http://me:s3cret@am-1:9093/api/v2/alerts");
-        assert_eq!(text, "http://am-1:9093/api/v2/alerts");
     }
 }

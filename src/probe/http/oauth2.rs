@@ -17,7 +17,7 @@ use super::proxying::{ProxyKeys, Proxying};
 use super::route::{Route, Speaks};
 use super::spec::OAuth2Spec;
 use super::user_agent;
-use crate::model::{Answer, Fault, Mistakes, Secret, Unknown};
+use crate::model::{Answer, Fault, Mistakes, Secret, Unknown, shown_url};
 use crate::net::SecretSource;
 use crate::net::http::{Link, Payload};
 use crate::net::{Deadline, IpPreference, Stopwatch, TlsClient};
@@ -286,7 +286,8 @@ impl OAuth2 {
 
     /// Without a token we cannot ask; the target is not to blame.
     fn unusable(&self, why: &str) -> Answer {
-        Unknown::Setup(format!("no token from {}: {why}", self.url).into()).into()
+        let url = shown_url(&self.url.to_string());
+        Unknown::Setup(format!("no token from {url}: {why}").into()).into()
     }
 }
 

@@ -3,6 +3,7 @@
 //! The handshake is ours, the frames are the library's. Each `expect` takes one message, and one that does not match
 //! ends the run at once: upstream's rule, unlike that of `tcp`. The deadline holds for every message.
 
+mod counted;
 mod handshake;
 mod spec;
 
@@ -16,6 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use self::counted::Counted;
 pub use self::spec::{HttpConfig, Spec};
 use super::dialogue::{StepSpec, expand};
 use super::http::{Auth, basic_value, sensitive, target_value, user_agent};
@@ -45,7 +47,7 @@ pub struct Prober {
     source: Option<String>,
 }
 
-type Socket = WebSocketStream<net_http::Wire>;
+type Socket = WebSocketStream<Counted<net_http::Wire>>;
 
 impl Prober {
     #[expect(clippy::unnecessary_wraps, reason = "the table's contract")]
@@ -124,7 +126,9 @@ impl Prober {
         head.judge(&accept)?;
         report.set_flag(&family::PROBE_WEBSOCKET_CONNECTION_UPGRADED, true);
         report.watch.stop();
+        let received = wire.received();
         let (stream, ahead) = wire.into_parts();
+        let stream = Counted::new(stream, received);
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
@@ -216,7 +220,7 @@ impl Prober {
             let text = String::from_utf8_lossy(&words).into_owned();
             let sent = deadline.limit(socket.send(Message::text(text))).await;
             sent.map_err(|expired| Fault::NoResponse { budget: expired.budget })?
-                .map_err(|error| broken(&error))?;
+                .map_err(|error| broken(&error, socket.get_ref().received()))?;
             report.note(|| format!("step {number}: sent {} bytes", words.len()));
         }
         Ok(())
@@ -248,21 +252,23 @@ async fn receive(
                 return Err(Fault::ProtocolError { detail: detail.into() }.into());
             }
             Some(Ok(Message::Close(None))) | None => {
-                return Err(Fault::ConnectionClosed { received: 0 }.into());
+                return Err(
+                    Fault::ConnectionClosed { received: socket.get_ref().received() }.into()
+                );
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-            Some(Err(error)) => return Err(broken(&error).into()),
+            Some(Err(error)) => return Err(broken(&error, socket.get_ref().received()).into()),
         }
     }
 }
 
-fn broken(error: &Error) -> Fault {
+fn broken(error: &Error, received: u64) -> Fault {
     match error {
         Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Io(_)
         | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            Fault::ConnectionClosed { received: 0 }
+            Fault::ConnectionClosed { received }
         }
         Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
             Fault::BodyTooLarge { limit: *max_size as u64 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::access::{Access, Written, parse_url};
 use super::{BasicAuth, MIN_REFRESH, Question, Remote, Template, TlsFiles};
-use crate::model::{Authorization, Mistakes, Period, Secret};
+use crate::model::{Authorization, Mistakes, Period, Secret, shown_url};
 use crate::net::Resolver;
 use crate::target::FileGroup;
 
@@ -63,7 +63,7 @@ impl HttpSd {
         let url = url?;
         Some(Remote {
             mechanism: "http",
-            name: url.to_string(),
+            name: shown_url(url.as_str()),
             question: Question::Http(Service { url, access }),
             template: self.target,
             refresh: self.refresh_interval.get().max(MIN_REFRESH),

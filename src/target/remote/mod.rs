@@ -130,6 +130,11 @@ impl RemoteSource {
         Self { held: self.held, ..Self::start(remote, network) }
     }
 
+    /// Whether it asks just that.
+    pub(super) fn asks(&self, remote: &Remote) -> bool {
+        self.remote == *remote
+    }
+
     /// Waits until the first question is answered, or cannot be.
     pub(super) fn wait(&self, patience: Duration) {
         self.slot.wait(patience);

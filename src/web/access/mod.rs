@@ -1,8 +1,9 @@
 //! Who may come in, and over what: the file of `--web.config.file`.
 //!
 //! The file, and what it names, is read again when it changes; users and certificates need no restart. A file that cannot
-//! be used any more closes the door with 500 rather than leave it open. Whether TLS is spoken, HTTP/2 and the rate limit
-//! are settled at the start.
+//! be used any more closes the door with 500 rather than leave it open. Certificate, key and client CA are often renewed one
+//! after the other: until they fit together again, the last ones that did stay in use, as long as the file asks for the same.
+//! Whether TLS is spoken, HTTP/2 and the rate limit are settled at the start.
 
 mod spec;
 mod tls;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 pub use spec::Spec as WebSpec;
 
+use self::spec::TlsSpec;
 use self::users::{Checker, Credentials};
 use super::plain_error;
 use crate::model::{GoDuration, Secret};
@@ -48,13 +50,24 @@ pub struct Access {
 struct Rules {
     headers: Vec<(HeaderName, HeaderValue)>,
     users: BTreeMap<String, String>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Tls>,
+}
+
+/// What to shake hands with, and what was asked for when it was made.
+#[derive(Clone)]
+struct Tls {
+    spec: TlsSpec,
+    config: Arc<ServerConfig>,
+    /// Why newer files are not in use.
+    outdated: Option<String>,
 }
 
 struct Look {
     at: Instant,
-    /// The files and what they looked like when they were read.
+    /// The files and what they looked like when they were read; none when they are to be read again whatever they look like.
     seen: Vec<Seen>,
+    /// What was wrong the last time, so that it is said once.
+    problem: Option<String>,
 }
 
 /// A file and what it looked like.
@@ -81,8 +94,8 @@ impl Access {
         let (spec, seen) = read(path, &load);
         let spec = spec?;
         let http2 = spec.http_server_config.as_ref().and_then(|http| http.http2).unwrap_or(true);
-        let look = Look { at: Instant::now(), seen };
-        let rules = Rules::build(&spec, folder(path), http2)?;
+        let look = Look { at: Instant::now(), seen, problem: None };
+        let rules = Rules::build(&spec, folder(path), http2, None)?;
         Ok(Self {
             path: path.to_owned(),
             load,
@@ -106,7 +119,8 @@ impl Access {
     /// What to shake hands with now; `None` while the file cannot be used.
     pub(super) async fn tls(self: &Arc<Self>) -> Option<Arc<ServerConfig>> {
         self.refresh().await;
-        self.rules.load().as_ref().as_ref()?.tls.clone()
+        let rules = self.rules.load();
+        Some(Arc::clone(&rules.as_ref().as_ref()?.tls.as_ref()?.config))
     }
 
     pub(super) async fn admit(self: &Arc<Self>, request: &HeaderMap) -> Passed {
@@ -147,19 +161,25 @@ impl Access {
             return;
         }
         look.at = Instant::now();
-        let seen = std::mem::take(&mut look.seen);
+        let before = (std::mem::take(&mut look.seen), look.problem.take());
         let access = Arc::clone(self);
-        let looked = tokio::task::spawn_blocking(move || access.read_again(seen)).await;
-        look.seen = looked.unwrap_or_default();
+        let looked = tokio::task::spawn_blocking(move || access.read_again(before)).await;
+        (look.seen, look.problem) = looked.unwrap_or_default();
     }
 
-    fn read_again(&self, seen: Vec<Seen>) -> Vec<Seen> {
+    /// What was seen now, and what is wrong with it. As long as something is, the files are read whether they changed or
+    /// not: what kept us from it may have been none of theirs.
+    fn read_again(&self, before: (Vec<Seen>, Option<String>)) -> (Vec<Seen>, Option<String>) {
+        let (seen, said) = before;
         let same = |(path, before): &Seen| Signature::of(path) == *before;
-        if !seen.is_empty() && seen.iter().all(same) {
-            return seen;
+        if said.is_none() && !seen.is_empty() && seen.iter().all(same) {
+            return (seen, None);
         }
         let (loaded, files) = read(&self.path, &self.load);
-        let built = loaded.and_then(|spec| Rules::build(&spec, folder(&self.path), self.http2));
+        let rules = self.rules.load();
+        let in_use = rules.as_ref().as_ref().and_then(|rules| rules.tls.as_ref());
+        let built =
+            loaded.and_then(|spec| Rules::build(&spec, folder(&self.path), self.http2, in_use));
         let built = built.and_then(|rules| {
             if rules.tls.is_some() == self.tls {
                 Ok(rules)
@@ -167,20 +187,28 @@ impl Access {
                 Err("TLS can be turned on and off only with a restart".to_owned())
             }
         });
-        match built {
-            Ok(rules) => {
-                tracing::info!("web configuration read again");
-                self.rules.store(Arc::new(Some(rules)));
-            }
-            Err(problem) => {
-                tracing::error!(
-                    problem,
-                    "the web configuration cannot be used; the door is closed"
-                );
-                self.rules.store(Arc::new(None));
-            }
+        let problem = match &built {
+            Ok(rules) => rules.tls.as_ref().and_then(|tls| tls.outdated.clone()),
+            Err(problem) => Some(problem.clone()),
+        };
+        if problem.is_none() || problem != said {
+            tell(&built);
         }
-        files
+        self.rules.store(Arc::new(built.ok()));
+        (files, problem)
+    }
+}
+
+fn tell(built: &Result<Rules, String>) {
+    match built {
+        Ok(Rules { tls: Some(Tls { outdated: Some(problem), .. }), .. }) => tracing::warn!(
+            problem,
+            "certificate, key and client CA do not fit; the last ones that did stay in use"
+        ),
+        Ok(_) => tracing::info!("web configuration read again"),
+        Err(problem) => {
+            tracing::error!(problem, "the web configuration cannot be used; the door is closed");
+        }
     }
 }
 
@@ -225,12 +253,37 @@ impl Signature {
 }
 
 impl Rules {
-    fn build(spec: &WebSpec, folder: &Path, http2: bool) -> Result<Self, String> {
+    /// `in_use` goes on where the files of the same TLS cannot be used now.
+    fn build(
+        spec: &WebSpec,
+        folder: &Path,
+        http2: bool,
+        in_use: Option<&Tls>,
+    ) -> Result<Self, String> {
         let users = spec.basic_auth_users.iter().flatten();
         let reveal = |(name, hash): (&String, &Secret)| (name.clone(), hash.reveal().to_owned());
-        let tls = spec.tls().map(|tls| tls::build(tls, folder, http2)).transpose()?;
+        let tls = spec.tls().map(|tls| Tls::build(tls, folder, http2, in_use)).transpose()?;
         let users = users.map(reveal).collect();
-        Ok(Self { headers: spec.headers(), users, tls: tls.map(Arc::new) })
+        Ok(Self { headers: spec.headers(), users, tls })
+    }
+}
+
+impl Tls {
+    fn build(
+        spec: &TlsSpec,
+        folder: &Path,
+        http2: bool,
+        in_use: Option<&Self>,
+    ) -> Result<Self, String> {
+        match (tls::build(spec, folder, http2), in_use) {
+            (Ok(config), _) => {
+                Ok(Self { spec: spec.clone(), config: Arc::new(config), outdated: None })
+            }
+            (Err(problem), Some(last)) if last.spec == *spec => {
+                Ok(Self { outdated: Some(problem), ..last.clone() })
+            }
+            (Err(problem), _) => Err(problem),
+        }
     }
 }
 
@@ -281,7 +334,7 @@ mod tests {
         };
         let access = Access::new(&path, Box::new(load)).unwrap();
         let seen = std::mem::take(&mut access.look.try_lock().unwrap().seen);
-        let seen = access.read_again(seen);
+        let seen = access.read_again((seen, None));
         assert_eq!(reads.load(Ordering::Relaxed), 2);
         access.read_again(seen);
         assert_eq!(reads.load(Ordering::Relaxed), 2, "nothing changed any more");

@@ -27,7 +27,7 @@ pub struct Spec {
     pub rate_limit: Option<RateSpec>,
 }
 
-#[derive(Debug, Default, Clone, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSpec {
     /// In PEM.

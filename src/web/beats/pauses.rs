@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -17,10 +17,10 @@ use serde::de::DeserializeOwned;
 
 use super::{Beats, Finally, not_recorded, read};
 use crate::clock;
-use crate::deadman::{Planned, Wanted, presented};
+use crate::deadman::{Pauses, Planned, Wanted, presented};
 use crate::model::Period;
-use crate::web::Site;
 use crate::web::peer::Peer;
+use crate::web::{NoFilter, Site};
 
 /// The key of the API, beside `Authorization`.
 const API_KEY: &str = "x-api-key";
@@ -192,7 +192,6 @@ pub(super) async fn pause(
     Ok(axum::Json(planned).into_response())
 }
 
-/// Writes the pause down, and then lets it hold.
 async fn paused(asker: &Asker, what: What, order: &PauseRequest) -> Result<Vec<Planned>, Response> {
     let beats = &*asker.beats;
     let name = what.known(beats).map_err(said)?;
@@ -207,14 +206,24 @@ async fn paused(asker: &Asker, what: What, order: &PauseRequest) -> Result<Vec<P
         // What was foretold a moment ago holds: nobody else pauses meanwhile.
         beats.board().pause(&name, wanted, now).ok();
     });
-    if let Err(error) = beats.keep_pauses(&pauses).await {
+    settle(beats, &pauses, taking).await?;
+    tracing::info!(name, reason = order.reason, by, seconds = lasts.as_secs(), "paused");
+    Ok(of(beats, &name))
+}
+
+/// Writes the pauses down. They hold from then on, and not if they cannot be written.
+async fn settle<F: FnOnce()>(
+    beats: &Beats,
+    pauses: &Pauses,
+    taking: Finally<F>,
+) -> Result<(), Response> {
+    if let Err(error) = beats.keep_pauses(pauses).await {
         taking.call_off();
         return Err(said((StatusCode::SERVICE_UNAVAILABLE, error.to_string())));
     }
     drop(taking);
     beats.wake();
-    tracing::info!(name, reason = order.reason, by, seconds = lasts.as_secs(), "paused");
-    Ok(of(beats, &name))
+    Ok(())
 }
 
 pub(super) async fn resume_deadman(
@@ -254,12 +263,7 @@ async fn resumed(asker: &Asker, what: What) -> Result<usize, Response> {
     let taking = Finally::new(|| {
         beats.board().resume(&name, now);
     });
-    if let Err(error) = beats.keep_pauses(&pauses).await {
-        taking.call_off();
-        return Err(said((StatusCode::SERVICE_UNAVAILABLE, error.to_string())));
-    }
-    drop(taking);
-    beats.wake();
+    settle(beats, &pauses, taking).await?;
     tracing::info!(name, by = asker.by, "resumed");
     Ok(ended)
 }
@@ -269,7 +273,10 @@ fn of(beats: &Beats, name: &str) -> Vec<Planned> {
     planned.into_iter().filter(|pause| pause.name == name).collect()
 }
 
-pub(super) async fn list(State(site): State<Arc<Site>>) -> Response {
+pub(super) async fn list(
+    State(site): State<Arc<Site>>,
+    Query(NoFilter {}): Query<NoFilter>,
+) -> Response {
     let planned = site.beats().map(|beats| beats.board().planned(clock::now()));
     axum::Json(planned.unwrap_or_default()).into_response()
 }

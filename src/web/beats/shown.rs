@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use super::Beats;
 use crate::clock;
 use crate::deadman::{Replica, Report};
 use crate::model::{Answer, Stamp, Status};
-use crate::web::Site;
+use crate::web::{NoFilter, Site};
 
 const WAITS: &str = "waits for its first beat";
 
@@ -135,7 +135,10 @@ pub(in crate::web) fn shown(beats: &Beats) -> Vec<DeadmanJson> {
     rows.collect()
 }
 
-pub(super) async fn list(State(site): State<Arc<Site>>) -> Response {
+pub(super) async fn list(
+    State(site): State<Arc<Site>>,
+    Query(NoFilter {}): Query<NoFilter>,
+) -> Response {
     let rows = site.beats().map(|beats| shown(&beats)).unwrap_or_default();
     axum::Json(rows).into_response()
 }

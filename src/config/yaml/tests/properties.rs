@@ -25,7 +25,7 @@ fn survives(text: &str) {
     let parsed = parse(source, &mut problems);
     let _shown = problems.to_string();
     let Some(mut node) = parsed else { return };
-    let printed = dump(&node, &|_| false);
+    let printed = dump(&node, &|_| Sight::AsWritten);
     let mut again = Problems::new();
     let second = parse(Source::inline(&printed), &mut again);
     assert!(!again.is_fatal(), "{text:?}\n{printed}\n{again}");

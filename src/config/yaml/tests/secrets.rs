@@ -87,10 +87,35 @@ fn a_talkative_type_gives_no_secret_away() {
 }
 
 #[test]
+fn a_password_in_a_url_is_not_in_an_excerpt() {
+    let text = "a: ['http://ü:hunter2@b/', 'http://c/@']\n";
+    let node = parse(source(text), &mut Problems::new()).unwrap();
+    let mut problems = Problems::new();
+    assert!(decode::<BTreeMap<String, Vec<bool>>>(&node, &mut problems).is_none());
+    let shown = problems.to_string();
+    assert!(shown.contains("['http://<secret>@b/', 'http://c/@']"), "{shown}");
+    assert!(shown.contains("found \"http://<secret>@b/\""), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    // Also where a type quotes what it refuses.
+    let node = parse(source("a: 'http://u:hunter2@b/'\n"), &mut Problems::new()).unwrap();
+    let mut problems = Problems::new();
+    assert!(decode::<Talkative>(&node, &mut problems).is_none());
+    let shown = problems.to_string();
+    assert!(shown.contains("http://<secret>@b/") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
 fn a_dump_hides_secrets_and_keeps_the_rest() {
-    let text = "a: {password: hunter2, user: bob}\nsecrets: [x]\nkey:\nother: [1, '2']\n";
+    let text = "a: {password: hunter2, user: bob}\nsecrets: [x]\nkey:\nother: [1, '2']\n\
+                urls: ['http://u:p@a/?b=c', 'http://a/', '${URL}']\n";
     let node = parse(source(text), &mut Problems::new()).unwrap();
     let expected = "a:\n  password: <secret>\n  user: <secret>\nsecrets: <secret>\nkey: null\nother:\n  \
-                    - 1\n  - \"2\"\n";
-    assert_eq!(dump(&node, &|path| path == ["a", "user"]), expected);
+                    - 1\n  - \"2\"\nurls:\n  - \"http://<secret>@a/?b=<secret>\"\n  \
+                    - \"http://a/\"\n  - \"${URL}\"\n";
+    let sight = |path: &[&str]| match path {
+        ["a", "user"] => Sight::Secret,
+        ["urls"] => Sight::Url,
+        _ => Sight::AsWritten,
+    };
+    assert_eq!(dump(&node, &sight), expected);
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 use self::objects::{Page, groups};
 use super::access::{Access, Credentials, Written, parse_url};
 use super::{BasicAuth, MIN_REFRESH, Question, Remote, Template, TlsFiles};
-use crate::model::{Authorization, Mistakes, Period, Secret, mistake};
+use crate::model::{Authorization, Mistakes, Period, Secret, mistake, shown_url};
 use crate::net::{Resolver, SecretSource};
 use crate::target::{FileGroup, MAX_TARGETS};
 
@@ -203,7 +203,7 @@ impl Api {
             self.label_selector.clone(),
             self.field_selector.clone(),
             (self.server.as_str().trim_end_matches('/') != IN_CLUSTER)
-                .then(|| self.server.to_string()),
+                .then(|| shown_url(self.server.as_str())),
         ];
         for part in more.into_iter().flatten() {
             name.push(' ');
