@@ -7,7 +7,7 @@ use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 
 use super::{Exit, complain, environment};
-use crate::net::http_client;
+use crate::net::{self, http_client};
 
 /// How long a running watchpost may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -15,17 +15,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Carries the key of `watchpost: {api_key_file: …}`.
 const API_KEY: &str = "x-api-key";
 
-/// An error with what led to it, which is what helps, and without the URL, which may be a secret.
+/// An error without its URL, with what led to it.
 pub(super) fn causes(error: reqwest::Error) -> String {
-    use std::error::Error as _;
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    net::causes(&error.without_url())
 }
 
 /// A runtime for one verb.

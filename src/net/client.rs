@@ -2,6 +2,7 @@
 //! Not for probes, which measure each step. The library would ask the C library for names, which blocks a thread for as
 //! long as it likes and cannot do it in a static program.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -19,6 +20,17 @@ pub const MAX_LOOKUP: Duration = Duration::from_secs(4);
 pub fn http_client(names: &Resolver) -> ClientBuilder {
     let agent = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
     reqwest::Client::builder().dns_resolver(names.clone()).user_agent(agent)
+}
+
+/// An error with what led to it, which is what helps. That of a client is to be without its URL, which may be a secret.
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// An answer as an error, for a library that wants one.

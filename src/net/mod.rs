@@ -23,7 +23,7 @@ mod unix;
 
 pub use chain::Certificate;
 pub(crate) use chain::cut;
-pub use client::{MAX_LOOKUP, http_client};
+pub use client::{MAX_LOOKUP, causes, http_client};
 pub use datagram::Datagrams;
 pub use deadline::{Deadline, Expired};
 pub use dial::{Source, dial};

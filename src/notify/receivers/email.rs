@@ -10,11 +10,11 @@ use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use serde::Deserialize;
 
-use super::exchange::{Outlet, causes};
+use super::exchange::Outlet;
 use super::relay::{Relay, failure};
 use super::{Delivery, Sent};
 use crate::model::{Mistakes, Secret};
-use crate::net::SecretSource;
+use crate::net::{SecretSource, causes};
 
 const SUBMISSIONS_PORT: u16 = 465;
 const SUBMISSION_PORT: u16 = 587;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Sent;
 use crate::model::{Mistakes, Secret};
-use crate::net::{Resolver, http_client};
+use crate::net::{Resolver, causes, http_client};
 
 /// How much of an answer is read.
 const MAX_REPLY_BYTES: usize = 4 << 10;
@@ -121,17 +121,6 @@ fn failure(error: &reqwest::Error) -> Sent {
         return Sent::Refused { why: format!("not a usable URL: {text}") };
     }
     Sent::retry(&text)
-}
-
-/// An error with what led to it.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Seconds, or an HTTP date. `None` when it is neither.

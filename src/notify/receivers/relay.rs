@@ -16,8 +16,7 @@ use lettre::transport::smtp::extension::ClientId;
 use tokio::time::timeout;
 
 use super::Sent;
-use super::exchange::causes;
-use crate::net::{Deadline, MAX_LOOKUP, Resolver};
+use crate::net::{Deadline, MAX_LOOKUP, Resolver, causes};
 
 /// How long an address may take to greet us before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_secs(1);

@@ -2,7 +2,6 @@
 //!
 //! Files are read anew for every question, so that what is rotated needs no reload.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -10,7 +9,7 @@ use reqwest::{Certificate, Client, Identity, Proxy, RequestBuilder, Url, redirec
 use serde::Deserialize;
 
 use crate::model::{Authorization, Mistakes, Secret};
-use crate::net::{Resolver, SecretSource, http_client};
+use crate::net::{Resolver, SecretSource, causes, http_client};
 use crate::target::MAX_FILE_BYTES;
 
 /// How long a connection may take.
@@ -203,17 +202,6 @@ impl Access {
 
 async fn read_file(key: &str, path: &str) -> Result<Vec<u8>, String> {
     tokio::fs::read(path).await.map_err(|error| format!("cannot read {key} {path}: {error}"))
-}
-
-/// An error with what led to it.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// A URL that can be asked. Credentials do not belong into it: it is shown.
